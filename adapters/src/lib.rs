@@ -1,0 +1,2 @@
+//! The one linear layer, and what is trained in it.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The `ft` command.
+fn main() {}

@@ -1,0 +1,2 @@
+//! Text in, ids out: rows, chat templates, tokens, masks, packs.
+#![forbid(unsafe_code)]

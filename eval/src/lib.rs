@@ -1,0 +1,2 @@
+//! Scores an engine.
+#![forbid(unsafe_code)]

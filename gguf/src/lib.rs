@@ -1,0 +1,2 @@
+//! The GGUF file format, read and written, with limits on everything.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Block formats and every numeric operation Burn lacks or does slowly.
+

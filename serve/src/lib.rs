@@ -1,0 +1,2 @@
+//! An engine behind HTTP.
+#![forbid(unsafe_code)]

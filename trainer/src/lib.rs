@@ -1,0 +1,2 @@
+//! The training loop, and what it writes.
+#![forbid(unsafe_code)]
