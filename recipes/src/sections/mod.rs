@@ -1,0 +1,19 @@
+//! The sections of a recipe: plain data and closed enums. Each travels to one room of the house.
+
+mod adapter;
+mod data;
+mod evaluation;
+mod model;
+mod train;
+
+pub use adapter::{AdapterInit, AdapterSection, Targets};
+pub use data::{
+    ChatTemplate, DataSection, DatasetSource, HeldOut, LongRows, RowSlice, RowType, SliceBound,
+    TrainOn,
+};
+pub use evaluation::{EvalSection, EvalTask};
+pub use model::{DeviceChoice, ModelSection, Precision, Quantize};
+pub use train::{
+    Cadence, LossWatchdog, OptimizerKind, OptimizerSection, Resume, ScheduleKind, ScheduleSection,
+    TrainSection, Warmup,
+};
