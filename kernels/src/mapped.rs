@@ -1,0 +1,230 @@
+//! A file as read-only memory, and bytes that are shared instead of copied.
+//!
+//! The one place that maps files. A model of many gigabytes is then resident only as far as it is read, and its pages
+//! can be dropped and read again by the system at will.
+#![expect(unsafe_code, reason = "mapping a file and reading bytes as floats, argued at each block")]
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What went wrong with a mapped file.
+#[derive(Debug, thiserror::Error)]
+pub enum MappedError {
+    /// The file cannot be opened, measured, mapped or read.
+    #[error("`{}`: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A part lies outside of the file.
+    #[error(
+        "`{}`: expected {len} bytes at offset {offset}, found a file of {file_len} bytes\n  help: the file \
+         may be cut short; fetch it again", path.display()
+    )]
+    OutOfFile {
+        /// The file.
+        path: PathBuf,
+        /// First byte of the part.
+        offset: u64,
+        /// Bytes of the part.
+        len: usize,
+        /// Bytes of the file when it was opened.
+        file_len: u64,
+    },
+}
+
+/// A file opened for reading parts of it without copies (on Unix; elsewhere a part is read into memory).
+///
+/// **If the file changes under us.** The map is shared with the file, read-only. A program that writes into the file
+/// changes the numbers that we read; one that cuts it short makes the next read beyond its end a fatal
+/// `SIGBUS`. Neither can be prevented from here: do not edit a model in place while it is in use. Programs
+/// that replace a file by renaming a new one over it (as every download does) are harmless, because the map
+/// holds on to the old one.
+#[derive(Clone)]
+pub struct MappedFile {
+    path: Arc<Path>,
+    #[cfg(unix)]
+    map: Arc<memmap2::Mmap>,
+    #[cfg(not(unix))]
+    len: u64,
+}
+
+impl MappedFile {
+    /// Opens and maps a file. An empty file is an empty map.
+    ///
+    /// # Errors
+    /// [`MappedError::Io`] if the file cannot be opened or mapped.
+    pub fn open(path: &Path) -> Result<Self, MappedError> {
+        let at = |source| MappedError::Io { path: path.to_owned(), source };
+        let file = File::open(path).map_err(at)?;
+        #[cfg(unix)]
+        {
+            // SAFETY: the map is private to this module, read-only, and only ever seen as plain bytes and
+            // floats, for which every bit pattern is a value. The compiler may assume that bytes behind a `&[u8]` do
+            // not change; another process could break that by writing to the file, which no program can
+            // prevent and which the type's documentation forbids. The consequences are as described there:
+            // other numbers or SIGBUS, no memory of ours is written.
+            let map = unsafe { memmap2::Mmap::map(&file) }.map_err(at)?;
+            Ok(Self { path: path.into(), map: Arc::new(map) })
+        }
+        #[cfg(not(unix))]
+        {
+            let len = file.metadata().map_err(at)?.len();
+            Ok(Self { path: path.into(), len })
+        }
+    }
+
+    /// Bytes of the file when it was opened.
+    pub fn len(&self) -> u64 {
+        #[cfg(unix)]
+        let len = self.map.len() as u64;
+        #[cfg(not(unix))]
+        let len = self.len;
+        len
+    }
+
+    /// Whether the file has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Where the file was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The `len` bytes from `offset` on.
+    ///
+    /// # Errors
+    /// [`MappedError::OutOfFile`] if the part is not inside the file; [`MappedError::Io`] if it cannot be read (not
+    /// on Unix, where it is read later, on use).
+    pub fn slice(&self, offset: u64, len: usize) -> Result<SharedBytes, MappedError> {
+        let end = offset.checked_add(len as u64);
+        if end.is_none_or(|end| end > self.len()) {
+            return Err(MappedError::OutOfFile {
+                path: self.path.to_path_buf(),
+                offset,
+                len,
+                file_len: self.len(),
+            });
+        }
+        #[cfg(unix)]
+        {
+            // Inside the map, so inside of `usize`.
+            let start = usize::try_from(offset).unwrap_or(usize::MAX);
+            Ok(SharedBytes { owner: Owner::Mapped(Arc::clone(&self.map)), start, len })
+        }
+        #[cfg(not(unix))]
+        {
+            use std::io::{Read, Seek, SeekFrom};
+            let at = |source| MappedError::Io { path: self.path.to_path_buf(), source };
+            let mut file = File::open(&self.path).map_err(at)?;
+            file.seek(SeekFrom::Start(offset)).map_err(at)?;
+            let mut bytes = vec![0; len];
+            file.read_exact(&mut bytes).map_err(at)?;
+            Ok(SharedBytes::from_vec(bytes))
+        }
+    }
+}
+
+impl fmt::Debug for MappedFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MappedFile")
+            .field("path", &self.path)
+            .field("len", &self.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Bytes that are shared, not copied: a part of a mapped file, or owned memory. Cloning is cheap.
+#[derive(Clone)]
+pub struct SharedBytes {
+    owner: Owner,
+    start: usize,
+    len: usize,
+}
+
+#[derive(Clone)]
+enum Owner {
+    Bytes(Arc<Vec<u8>>),
+    Floats(Arc<Vec<f32>>),
+    #[cfg(unix)]
+    Mapped(Arc<memmap2::Mmap>),
+}
+
+impl SharedBytes {
+    /// Takes owned bytes.
+    pub fn from_vec(bytes: Vec<u8>) -> Self {
+        Self { start: 0, len: bytes.len(), owner: Owner::Bytes(Arc::new(bytes)) }
+    }
+
+    /// Takes owned floats, as the bytes they are in memory (little-endian on every machine we know of; elsewhere they
+    /// are put in that order).
+    pub fn from_floats(mut floats: Vec<f32>) -> Self {
+        if cfg!(target_endian = "big") {
+            for value in &mut floats {
+                *value = f32::from_bits(value.to_bits().swap_bytes());
+            }
+        }
+        Self {
+            start: 0,
+            len: size_of_val(floats.as_slice()),
+            owner: Owner::Floats(Arc::new(floats)),
+        }
+    }
+
+    /// A part of these bytes; `None` if it is not inside.
+    pub fn slice(&self, offset: usize, len: usize) -> Option<Self> {
+        (offset.checked_add(len)? <= self.len).then(|| Self {
+            owner: self.owner.clone(),
+            start: self.start + offset,
+            len,
+        })
+    }
+
+    /// Whether the bytes are part of a mapped file, and not memory of our own.
+    pub fn is_mapped(&self) -> bool {
+        match self.owner {
+            Owner::Bytes(_) | Owner::Floats(_) => false,
+            #[cfg(unix)]
+            Owner::Mapped(_) => true,
+        }
+    }
+
+    /// The bytes as little-endian floats, if they are aligned, a multiple of four, and this machine is little-endian.
+    pub fn as_f32(&self) -> Option<&[f32]> {
+        // SAFETY: every bit pattern is an f32, and `align_to` checks the alignment.
+        let (before, floats, after) = unsafe { self.align_to::<f32>() };
+        (before.is_empty() && after.is_empty() && cfg!(target_endian = "little")).then_some(floats)
+    }
+}
+
+impl Deref for SharedBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        let whole: &[u8] = match &self.owner {
+            Owner::Bytes(bytes) => bytes,
+            // SAFETY: floats have no padding and are more strictly aligned than bytes.
+            Owner::Floats(floats) => unsafe { floats.align_to::<u8>().1 },
+            #[cfg(unix)]
+            Owner::Mapped(map) => map,
+        };
+        &whole[self.start..self.start + self.len]
+    }
+}
+
+impl fmt::Debug for SharedBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedBytes")
+            .field("len", &self.len)
+            .field("is_mapped", &self.is_mapped())
+            .finish_non_exhaustive()
+    }
+}
