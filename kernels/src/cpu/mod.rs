@@ -36,6 +36,8 @@
 //! [`Isa::level`] yourself.
 
 pub(crate) mod decode;
+pub(crate) mod gemm;
+pub(crate) mod math;
 
 use std::sync::OnceLock;
 

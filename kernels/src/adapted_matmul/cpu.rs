@@ -1,0 +1,87 @@
+//! The packed product, with the thin products added into its output.
+
+use std::borrow::Cow;
+
+use super::Adaptation;
+use crate::cpu::gemm::{Into, Strided, Threads, multiply};
+use crate::packed::Packed;
+use crate::packed_matmul::cpu as packed;
+
+/// What the forward pass leaves for the backward pass, and the factors.
+pub(super) struct Saved<'a> {
+    pub(super) x: &'a [f32],
+    pub(super) h: &'a [f32],
+    pub(super) a: &'a [f32],
+    pub(super) b: &'a [f32],
+}
+
+fn dropped<'a>(x: &'a [f32], adaptation: Adaptation) -> Cow<'a, [f32]> {
+    match adaptation.dropout {
+        Some(dropout) => Cow::Owned(dropout.apply(x)),
+        None => Cow::Borrowed(x),
+    }
+}
+
+/// `(y [tokens, n], h [tokens, rank])`.
+pub(super) fn forward(
+    x: &[f32],
+    a: &[f32],
+    b: &[f32],
+    [tokens, rank]: [usize; 2],
+    weight: &Packed,
+    adaptation: Adaptation,
+) -> (Vec<f32>, Vec<f32>) {
+    let (n, k) = (weight.rows(), weight.cols());
+    let mut y = packed::forward(x, tokens, weight);
+    let mut h = vec![0.0; tokens * rank];
+    let input = dropped(x, adaptation);
+    let (left, right) = (Strided::rows(&input, k), Strided::transposed(a, k));
+    multiply([tokens, rank, k], &mut h, rank, Into::Replace, left, right, 1.0, Threads::Pool);
+    let (left, right) = (Strided::rows(&h, rank), Strided::transposed(b, rank));
+    let scale = adaptation.scale;
+    multiply([tokens, n, rank], &mut y, n, Into::Add, left, right, scale, Threads::Pool);
+    (y, h)
+}
+
+/// `(dx [tokens, k] if wanted, da [rank, k], db [n, rank])`.
+pub(super) fn backward(
+    dy: &[f32],
+    saved: &Saved<'_>,
+    [tokens, rank]: [usize; 2],
+    weight: &Packed,
+    adaptation: Adaptation,
+    wants_dx: bool,
+) -> (Option<Vec<f32>>, Vec<f32>, Vec<f32>) {
+    let (n, k) = (weight.rows(), weight.cols());
+    let scale = adaptation.scale;
+    let pool = Threads::Pool;
+
+    let mut dh = vec![0.0; tokens * rank];
+    let (left, right) = (Strided::rows(dy, n), Strided::rows(saved.b, rank));
+    multiply([tokens, rank, n], &mut dh, rank, Into::Replace, left, right, scale, pool);
+
+    let mut db = vec![0.0; n * rank];
+    let (left, right) = (Strided::transposed(dy, n), Strided::rows(saved.h, rank));
+    multiply([n, rank, tokens], &mut db, rank, Into::Replace, left, right, scale, pool);
+
+    let mut da = vec![0.0; rank * k];
+    let input = dropped(saved.x, adaptation);
+    let (left, right) = (Strided::transposed(&dh, rank), Strided::rows(&input, k));
+    multiply([rank, k, tokens], &mut da, k, Into::Replace, left, right, 1.0, pool);
+
+    let dx = wants_dx.then(|| {
+        let mut dx = packed::backward(dy, tokens, weight);
+        let (left, right) = (Strided::rows(&dh, rank), Strided::rows(saved.a, k));
+        if let Some(dropout) = adaptation.dropout {
+            let mut through = vec![0.0; tokens * k];
+            let into = Into::Replace;
+            multiply([tokens, k, rank], &mut through, k, into, left, right, 1.0, pool);
+            let through = dropout.apply(&through);
+            dx.iter_mut().zip(through).for_each(|(dx, through)| *dx += through);
+        } else {
+            multiply([tokens, k, rank], &mut dx, k, Into::Add, left, right, 1.0, pool);
+        }
+        dx
+    });
+    (dx, da, db)
+}

@@ -1,0 +1,166 @@
+//! Causal attention over documents laid end to end, in memory linear in tokens.
+
+mod backward;
+pub mod cached;
+mod cpu;
+pub mod reference;
+
+use std::sync::Arc;
+
+use burn::backend::{Backend, Dispatch, backend_extension, flex::Flex, tensor::FloatTensor};
+use burn::tensor::Tensor;
+
+pub use cached::{KeyValues, cached_attention};
+
+use crate::flex;
+
+/// What one attention layer does.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AttentionOptions {
+    /// Query heads, H.
+    pub heads: usize,
+    /// Key-value heads, G; each serves `heads / kv_heads` query heads.
+    pub kv_heads: usize,
+    /// Width of a head, K.
+    pub head_dim: usize,
+    /// Multiplies the scores (`1 / √K` as a rule).
+    pub scale: f32,
+    /// A query sees itself and the `window - 1` keys before it; all keys if there is none.
+    pub window: Option<usize>,
+    /// Scores become `c · tanh(score / c)`.
+    pub softcap: Option<f32>,
+}
+
+/// Where documents begin in a row of tokens, and the end of the last one: `[0, 5, 12]` is a document of
+/// 5 tokens and one of 7. Attention never crosses a boundary.
+pub type Boundaries = Arc<[usize]>;
+
+/// The operation on a backend. The default bodies are made of Burn's own operations.
+#[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff)]
+pub trait Attention: Backend {
+    /// See [`attention`].
+    fn attention(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        boundaries: Boundaries,
+        options: AttentionOptions,
+    ) -> FloatTensor<Self> {
+        Self::attention_saving(q, k, v, boundaries, options).0
+    }
+
+    /// The output and the logarithm of each query's sum of exponentials, `[H, T]`.
+    fn attention_saving(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        boundaries: Boundaries,
+        options: AttentionOptions,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        reference::forward::<Self>(q, k, v, &boundaries, options)
+    }
+
+    /// `(dq, dk, dv)`.
+    #[expect(clippy::too_many_arguments, reason = "the saved state of the forward pass")]
+    fn attention_backward(
+        dy: FloatTensor<Self>,
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        y: FloatTensor<Self>,
+        log_sums: FloatTensor<Self>,
+        boundaries: Boundaries,
+        options: AttentionOptions,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        reference::backward::<Self>(dy, q, k, v, y, log_sums, &boundaries, options)
+    }
+}
+
+impl Attention for Flex {
+    fn attention_saving(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        boundaries: Boundaries,
+        options: AttentionOptions,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let (q, k, v) = (q.to_contiguous(), k.to_contiguous(), v.to_contiguous());
+        let shape = flex::dims2(&q);
+        let (y, log_sums) = cpu::forward(
+            flex::floats(&q),
+            flex::floats(&k),
+            flex::floats(&v),
+            &boundaries,
+            &options,
+        );
+        (flex::tensor(y, shape), flex::tensor(log_sums, [options.heads, shape[0]]))
+    }
+
+    fn attention_backward(
+        dy: FloatTensor<Self>,
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        y: FloatTensor<Self>,
+        log_sums: FloatTensor<Self>,
+        boundaries: Boundaries,
+        options: AttentionOptions,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let (dy, y, log_sums) = (dy.to_contiguous(), y.to_contiguous(), log_sums.to_contiguous());
+        let (q, k, v) = (q.to_contiguous(), k.to_contiguous(), v.to_contiguous());
+        let saved = cpu::Saved {
+            q: flex::floats(&q),
+            k: flex::floats(&k),
+            v: flex::floats(&v),
+            y: flex::floats(&y),
+            log_sums: flex::floats(&log_sums),
+        };
+        let (dq, dk, dv) = cpu::backward(flex::floats(&dy), &saved, &boundaries, &options);
+        let (q_shape, k_shape) = (flex::dims2(&q), flex::dims2(&k));
+        (flex::tensor(dq, q_shape), flex::tensor(dk, k_shape), flex::tensor(dv, k_shape))
+    }
+}
+
+#[cfg(feature = "gpu")]
+impl Attention for burn::backend::Cube {}
+
+/// Each query's mean of the values before it, weighted by the softmax of its scores.
+///
+/// `y_i = Σ_j softmax_j(s_ij) · v_j` with `s_ij = scale · q_i · k_j` (capped if there is a softcap)
+/// over the `j ≤ i` of the same document, within the window.
+///
+/// # Shapes
+///
+/// - `q`: `[T, H·K]`, `k` and `v`: `[T, G·K]`, f32, positions already turned in
+/// - `boundaries`: ascending, from 0 to `T`
+/// - returns `[T, H·K]`
+///
+/// # Gradient
+///
+/// Reaches `q`, `k` and `v`. Only the output and one number a query are kept; the probabilities are
+/// computed again, block by block.
+///
+/// # Source
+///
+/// Dao et al. 2022, "`FlashAttention`", <https://arxiv.org/abs/2205.14135>; softcap of Gemma 2,
+/// <https://arxiv.org/abs/2408.00118>.
+pub fn attention(
+    q: Tensor<2>,
+    k: Tensor<2>,
+    v: Tensor<2>,
+    boundaries: &Boundaries,
+    options: AttentionOptions,
+) -> Tensor<2> {
+    let [tokens, width] = q.dims();
+    assert_eq!(width, options.heads * options.head_dim, "q has H·K columns");
+    assert_eq!(k.dims(), [tokens, options.kv_heads * options.head_dim], "k is [T, G·K]");
+    assert_eq!(k.dims(), v.dims(), "k and v have one shape");
+    assert_eq!(boundaries.last(), Some(&tokens), "the last boundary is the number of tokens");
+    Tensor::from_dispatch(<Dispatch as Attention>::attention(
+        q.into_dispatch(),
+        k.into_dispatch(),
+        v.into_dispatch(),
+        Arc::clone(boundaries),
+        options,
+    ))
+}
