@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use serde::Serialize;
+
 /// A low-rank adapter.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AdapterSection {
     /// `lora_r`: rank.
     pub r: usize,
@@ -33,7 +35,7 @@ pub struct AdapterSection {
 }
 
 /// Which projections get an adapter.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum Targets {
     /// Every projection of every block, never the head.
     AllLinear,
@@ -44,7 +46,7 @@ pub enum Targets {
 }
 
 /// How the factors start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum AdapterInit {
     /// A Kaiming-uniform, B zero (PEFT's `true`).
     Default,

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use serde::Serialize;
+
 /// Everything between the files and the packs.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DataSection {
     /// `datasets`.
     pub datasets: Vec<DatasetSource>,
@@ -51,7 +53,7 @@ pub struct DataSection {
 }
 
 /// One entry of `datasets`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DatasetSource {
     /// `path`: a file, a folder, or the name of a public data set that must exist locally.
     pub path: String,
@@ -93,12 +95,14 @@ pub struct DatasetSource {
     pub message_field_training_detail: String,
     /// `drop_system_message`.
     pub drop_system_message: bool,
-    /// `shards`: keep one row in so many.
+    /// `shards`: the rows are cut into so many pieces and one is kept.
     pub shards: Option<usize>,
+    /// `shards_idx` (0): which piece, counted from 0.
+    pub shard_index: usize,
 }
 
 /// `type` of a data set's rows.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub enum RowType {
     /// Stanford's prompt; `alpaca:STYLE` names another one (`chat`, `chatml`, `phi`, ...).
     Alpaca {
@@ -122,7 +126,7 @@ pub enum RowType {
 }
 
 /// Which end tokens are trained.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum TrainOn {
     /// Every one.
     All,
@@ -135,7 +139,7 @@ pub enum TrainOn {
 }
 
 /// Where the chat template comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum ChatTemplate {
     /// The tokenizer's own (`tokenizer_default`, or the key is absent).
     Tokenizer,
@@ -148,7 +152,7 @@ pub enum ChatTemplate {
 }
 
 /// A split's name and which part of it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RowSlice {
     /// `train`, `test`, ...
     pub name: String,
@@ -159,7 +163,7 @@ pub struct RowSlice {
 }
 
 /// One end of a slice; negative values count from the end.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub enum SliceBound {
     /// A number of rows.
     Rows(i64),
@@ -168,7 +172,7 @@ pub enum SliceBound {
 }
 
 /// How many rows are held out.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub enum HeldOut {
     /// None.
     Nothing,
@@ -179,7 +183,7 @@ pub enum HeldOut {
 }
 
 /// What becomes of rows that are longer than `sequence_len`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum LongRows {
     /// Dropped and counted.
     Drop,

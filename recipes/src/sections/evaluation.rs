@@ -2,15 +2,17 @@
 
 use std::path::PathBuf;
 
+use serde::Serialize;
+
 /// `eval`: what `ft train` measures for base and tuned when it has finished.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct EvalSection {
     /// The tasks, in order.
     pub tasks: Vec<EvalTask>,
 }
 
 /// One measurement.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub enum EvalTask {
     /// Answers are JSON objects: how many parse with the right keys, how many fields are right.
     JsonFields {

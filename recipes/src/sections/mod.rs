@@ -12,7 +12,7 @@ pub use data::{
     TrainOn,
 };
 pub use evaluation::{EvalSection, EvalTask};
-pub use model::{DeviceChoice, ModelSection, Precision, Quantize};
+pub use model::{Compute, DeviceChoice, ModelSection, Precision, Quantize};
 pub use train::{
     Cadence, LossWatchdog, OptimizerKind, OptimizerSection, Resume, ScheduleKind, ScheduleSection,
     TrainSection, Warmup,

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
+
 /// The base model, its frozen numbers and the device.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ModelSection {
     /// `base_model`: a folder, a `.gguf`, a run folder, `hf:ORG/NAME[@REV]`,
     /// `pypi:PACKAGE==VERSION/FILE` or `synthetic:NAME`.
@@ -18,12 +20,14 @@ pub struct ModelSection {
     pub precision: Precision,
     /// `device` (ours).
     pub device: DeviceChoice,
+    /// `compute` (ours): the numbers that activations are multiplied in.
+    pub compute: Compute,
     /// `special_tokens`: role (`pad_token`, `eos_token`, ...) to token text.
     pub special_tokens: BTreeMap<String, String>,
 }
 
 /// How a 16- or 32-bit base is kept in memory. A packed GGUF base is always kept as it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum Quantize {
     /// As in the file.
     Keep,
@@ -44,7 +48,7 @@ pub enum Quantize {
 }
 
 /// The number type asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Precision {
     /// `bf16: auto`: what the device does best.
     Auto,
@@ -57,7 +61,7 @@ pub enum Precision {
 }
 
 /// Where tensors live.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum DeviceChoice {
     /// The best device this binary was built for and finds.
     Auto,
@@ -67,4 +71,13 @@ pub enum DeviceChoice {
     Wgpu,
     /// An NVIDIA GPU by index.
     Cuda(usize),
+}
+
+/// The numbers in which activations meet the frozen weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Compute {
+    /// Activations stay 32-bit floats; packed weights are unpacked block by block.
+    F32,
+    /// Activations are rounded to 8 bits, block by block.
+    Int8,
 }

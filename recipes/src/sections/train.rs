@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use serde::Serialize;
+
 /// The training loop.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TrainSection {
     /// `output_dir`.
     pub output_dir: PathBuf,
@@ -52,7 +54,7 @@ pub struct TrainSection {
 }
 
 /// The optimiser and its constants.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct OptimizerSection {
     /// `optimizer`.
     pub kind: OptimizerKind,
@@ -75,7 +77,7 @@ pub struct OptimizerSection {
 }
 
 /// Which optimiser, and how its state is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum OptimizerKind {
     /// AdamW, decoupled weight decay, f32 state.
     AdamW,
@@ -90,7 +92,7 @@ pub enum OptimizerKind {
 }
 
 /// The learning rate over the steps.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct ScheduleSection {
     /// `lr_scheduler`.
     pub kind: ScheduleKind,
@@ -99,7 +101,7 @@ pub struct ScheduleSection {
 }
 
 /// The shape after the warm-up.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub enum ScheduleKind {
     /// Down to zero in a line.
     Linear,
@@ -122,7 +124,7 @@ pub enum ScheduleKind {
 }
 
 /// How long the rate rises.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub enum Warmup {
     /// `min(int(0.03 · total), 100)`.
     Default,
@@ -133,7 +135,7 @@ pub enum Warmup {
 }
 
 /// When something is done.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub enum Cadence {
     /// Not at all.
     Never,
@@ -148,7 +150,7 @@ pub enum Cadence {
 }
 
 /// Stops a run whose loss is too high for too long.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct LossWatchdog {
     /// Loss above which a step counts.
     pub threshold: f64,
@@ -157,7 +159,7 @@ pub struct LossWatchdog {
 }
 
 /// Where a run begins.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum Resume {
     /// At step 0; an earlier run in the folder is an error.
     No,

@@ -1,0 +1,6 @@
+//! The reference of all keys, as Markdown.
+
+/// `recipes/README.md`.
+pub fn reference() -> String {
+    String::new()
+}

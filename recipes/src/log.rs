@@ -1,0 +1,69 @@
+//! Where problems and notes are collected while a recipe is read.
+
+use std::cell::RefCell;
+use std::path::Path;
+
+use crate::error::{Place, Problem};
+use crate::note::{Note, NoteKind};
+use crate::yaml::Spot;
+
+/// The texts that a recipe was read from, and what was found.
+pub(crate) struct Log<'a> {
+    path: &'a Path,
+    text: &'a str,
+    /// `KEY=VALUE` of each `--set`.
+    sets: Vec<String>,
+    problems: RefCell<Vec<Problem>>,
+    notes: RefCell<Vec<Note>>,
+}
+
+impl<'a> Log<'a> {
+    pub(crate) fn new(path: &'a Path, text: &'a str, overrides: &[(String, String)]) -> Self {
+        let sets = overrides.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        Self { path, text, sets, problems: RefCell::default(), notes: RefCell::default() }
+    }
+
+    pub(crate) fn problem(&self, at: Spot, what: impl Into<String>, help: Option<String>) {
+        let problem = Problem { at: self.place(at), what: what.into(), help };
+        self.problems.borrow_mut().push(problem);
+    }
+
+    /// A problem of the whole file: something is missing.
+    pub(crate) fn missing(&self, what: impl Into<String>, help: Option<String>) {
+        let at = Place::Whole { file: self.path.to_owned() };
+        self.problems.borrow_mut().push(Problem { at, what: what.into(), help });
+    }
+
+    pub(crate) fn note(
+        &self,
+        key: impl Into<String>,
+        at: Option<Spot>,
+        kind: NoteKind,
+        text: impl Into<String>,
+    ) {
+        let line = at.filter(|at| at.set.is_none()).map(|at| at.line);
+        let note = Note { key: key.into(), line, kind, text: text.into() };
+        self.notes.borrow_mut().push(note);
+    }
+
+    fn place(&self, at: Spot) -> Place {
+        match at.set {
+            Some(i) => Place::Override { text: self.sets.get(i).cloned().unwrap_or_default() },
+            None => Place::Line {
+                file: self.path.to_owned(),
+                line: at.line,
+                column: at.column,
+                width: at.width,
+                source: self.text.lines().nth(at.line - 1).unwrap_or_default().to_owned(),
+            },
+        }
+    }
+
+    /// Everything found: problems in the order of the file, warnings first among the notes.
+    pub(crate) fn finish(self) -> (Vec<Problem>, Vec<Note>) {
+        let (mut problems, mut notes) = (self.problems.into_inner(), self.notes.into_inner());
+        problems.sort_by_key(|problem| problem.at.order());
+        notes.sort_by_key(|note| (note.kind, note.line.unwrap_or(usize::MAX)));
+        (problems, notes)
+    }
+}

@@ -1,0 +1,42 @@
+//! What the reader of a recipe should be told although nothing is wrong.
+
+use std::fmt;
+
+/// One remark about an accepted recipe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// The key it is about.
+    pub key: String,
+    /// Its line in the file; none if the key came by `--set` or is absent.
+    pub line: Option<usize>,
+    /// What kind of remark.
+    pub kind: NoteKind,
+    /// The remark, in one clause.
+    pub text: String,
+}
+
+/// Kinds of remarks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NoteKind {
+    /// The recipe probably does not do what its author wanted.
+    Warning,
+    /// The key is honoured, in another way than Axolotl's or under another name.
+    Mapped,
+    /// The key is about several devices.
+    OneDevice,
+    /// A value that the recipe leaves open and that is worth saying.
+    Derived,
+    /// The key changes nothing here.
+    NoEffect,
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, kind, text, .. } = self;
+        match kind {
+            NoteKind::NoEffect => write!(f, "no effect here: `{key}`: {text}"),
+            NoteKind::Warning => write!(f, "warning: `{key}`: {text}"),
+            _ => write!(f, "`{key}`: {text}"),
+        }
+    }
+}
