@@ -3,3 +3,12 @@
 
 pub mod chat;
 pub mod encode;
+pub mod source;
+pub mod random;
+pub mod pack;
+pub mod loader;
+pub mod tokenizer;
+
+mod nearest;
+#[cfg(test)]
+mod testing;
