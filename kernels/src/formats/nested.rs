@@ -40,31 +40,37 @@ fn dynamic_map() -> [f32; 256] {
     std::array::from_fn(|i| values[i])
 }
 
-/// PyTorch's `linspace` in f32: the first half counts up from the start, the second half down from the end.
+/// PyTorch's `linspace` in f32: the first half counts up from the start, the second half down from the end, each with one
+/// rounding.
 fn linspace(start: f32, end: f32, count: usize) -> Vec<f32> {
     let step = (end - start) / (count - 1) as f32;
     (0..count)
         .map(|i| {
             if i < count / 2 {
-                start + step * i as f32
+                step.mul_add(i as f32, start)
             } else {
-                end - step * (count - 1 - i) as f32
+                (-step).mul_add((count - 1 - i) as f32, end)
             }
         })
         .collect()
 }
 
 impl Nested {
-    /// Quantises scales.
+    /// Quantises scales. A block whose scales all equal the mean has zero codes (which bitsandbytes chose) and a scale of 0.
     pub(crate) fn encode(scales: &[f32]) -> Self {
         let offset = mean(scales);
+        let midpoints: [f32; 255] = std::array::from_fn(|i| f32::midpoint(MAP[i], MAP[i + 1]));
         let mut codes = Vec::with_capacity(scales.len());
         let mut absmax = Vec::with_capacity(scales.len().div_ceil(LEN));
         for block in scales.chunks(LEN) {
             let most = block.iter().fold(0.0f32, |most, scale| most.max((scale - offset).abs()));
             absmax.push(most);
-            let inverse = if most > 0.0 { 1.0 / most } else { 0.0 };
-            codes.extend(block.iter().map(|scale| nearest((scale - offset) * inverse)));
+            if most == 0.0 {
+                codes.resize(codes.len() + block.len(), 0);
+            } else {
+                let inverse = 1.0 / most;
+                codes.extend(block.iter().map(|s| code(&midpoints, (s - offset) * inverse)));
+            }
         }
         Self { codes, absmax, offset }
     }
@@ -83,15 +89,86 @@ impl Nested {
     }
 }
 
-/// The code of the nearest value of the map.
-#[expect(clippy::cast_possible_truncation, reason = "an index below 256")]
-fn nearest(value: f32) -> u8 {
-    let map = &*MAP;
-    let above = map.partition_point(|level| *level <= value).clamp(1, 255);
-    let below = above - 1;
-    (if map[above] - value < value - map[below] { above } else { below }) as u8
+/// The code of a scaled value, found as bitsandbytes' CPU library finds it: the value goes to the nearest of 65536 even
+/// steps from -1 to 1, and the code is the number of midpoints of the map below that step. (Its GPU kernels look the
+/// value itself up, so codes of values within 1/65535 of a midpoint can differ by one between its devices.)
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0..=65535, 0..=255")]
+fn code(midpoints: &[f32; 255], value: f32) -> u8 {
+    let step = ((value.clamp(-1.0, 1.0) + 1.0) * 0.5).mul_add(65535.0, 0.5) as u16;
+    let value = 2.0 * f32::from(step) / 65535.0 - 1.0;
+    midpoints.partition_point(|midpoint| *midpoint < value) as u8
 }
 
+/// The mean, with PyTorch's order of additions on one thread, so that it has the same last bits. (PyTorch shares more than
+/// 32768 values out among its threads; then the last bit depends on how many it has.)
 fn mean(values: &[f32]) -> f32 {
-    values.iter().sum::<f32>() / values.len() as f32
+    if values.is_empty() { 0.0 } else { sum(values) / values.len() as f32 }
+}
+
+/// Values in a vector of PyTorch's sum.
+const LANES: usize = 8;
+/// Vectors that it adds independently of each other.
+const STREAMS: usize = 4;
+
+/// PyTorch's cascade sum: vectors of 8 in 4 streams, each stream summed in a tree of four levels; then left-over vectors,
+/// streams, left-over values and lanes, in this order. Fewer than 8 values count as vectors of one.
+fn sum(values: &[f32]) -> f32 {
+    if values.len() < LANES { sum_vectors::<1>(values) } else { sum_vectors::<LANES>(values) }
+}
+
+fn sum_vectors<const N: usize>(values: &[f32]) -> f32 {
+    let (vectors, tail) = values.as_chunks::<N>();
+    let (rows, loose) = vectors.as_chunks::<STREAMS>();
+    let mut streams = cascade(rows);
+    for vector in loose {
+        add(&mut streams[0], vector);
+    }
+    let [mut total, others @ ..] = streams;
+    for stream in &others {
+        add(&mut total, stream);
+    }
+    let after_tail = tail.iter().fold(0.0, |sum, value| sum + value);
+    total.iter().fold(after_tail, |sum, lane| sum + lane)
+}
+
+/// The sums of four streams: level 0 takes rows; after every `2^power` rows it is emptied into level 1, that after as
+/// many of these into level 2, and so on.
+fn cascade<const N: usize>(rows: &[[[f32; N]; STREAMS]]) -> [[f32; N]; STREAMS] {
+    const LEVELS: usize = 4;
+    let log = rows.len().next_power_of_two().trailing_zeros() as usize;
+    let power = (log / LEVELS).max(4);
+    let mut levels = [[[0.0; N]; STREAMS]; LEVELS];
+    let mut chunks = rows.chunks_exact(1 << power);
+    let mut done = 0usize;
+    for chunk in &mut chunks {
+        for (stream, vector) in chunk.iter().flat_map(|row| row.iter().enumerate()) {
+            add(&mut levels[0][stream], vector);
+        }
+        done += chunk.len();
+        for level in 1..LEVELS {
+            let lower = std::mem::replace(&mut levels[level - 1], [[0.0; N]; STREAMS]);
+            for (stream, sum) in lower.iter().enumerate() {
+                add(&mut levels[level][stream], sum);
+            }
+            if done & (((1 << power) - 1) << (level * power)) != 0 {
+                break;
+            }
+        }
+    }
+    for (stream, vector) in chunks.remainder().iter().flat_map(|row| row.iter().enumerate()) {
+        add(&mut levels[0][stream], vector);
+    }
+    let [mut total, upper @ ..] = levels;
+    for level in &upper {
+        for (stream, sum) in level.iter().enumerate() {
+            add(&mut total[stream], sum);
+        }
+    }
+    total
+}
+
+fn add<const N: usize>(sum: &mut [f32; N], other: &[f32; N]) {
+    for (sum, other) in sum.iter_mut().zip(other) {
+        *sum += other;
+    }
 }
