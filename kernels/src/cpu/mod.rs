@@ -36,6 +36,7 @@
 //! [`Isa::level`] yourself.
 
 pub(crate) mod decode;
+mod lookup;
 pub(crate) mod gemm;
 pub(crate) mod math;
 
