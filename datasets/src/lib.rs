@@ -7,6 +7,7 @@ pub mod source;
 pub mod random;
 pub mod pack;
 pub mod loader;
+pub mod template;
 pub mod tokenizer;
 
 mod nearest;

@@ -253,10 +253,18 @@ impl Tokenizer {
     /// Ids of a text with what the tokenizer puts around it: the beginning of text where the
     /// model wants one (see [`Tokenizer::adds_bos`]), rarely an end.
     pub fn encode_with_bos(&self, text: &str) -> Vec<u32> {
-        let mut ids = self.prefix.clone();
-        ids.extend(self.encode(text));
-        ids.extend(&self.suffix);
-        ids
+        self.surrounded(self.encode(text))
+    }
+
+    /// Ids with what the tokenizer puts around a text.
+    pub(crate) fn surrounded(&self, ids: Vec<u32>) -> Vec<u32> {
+        if self.prefix.is_empty() && self.suffix.is_empty() {
+            return ids;
+        }
+        let mut around = self.prefix.clone();
+        around.extend(ids);
+        around.extend(&self.suffix);
+        around
     }
 
     /// [`Tokenizer::encode`] of many texts, on all threads of the current pool.

@@ -121,6 +121,11 @@ impl Tokenizer {
         self.encode(text)
     }
 
+    /// The name of a special token in a text, if one stands there.
+    pub fn special_in<'t>(&self, text: &'t str) -> Option<&'t str> {
+        self.finder().names.find(text).map(|found| &text[found.range()])
+    }
+
     /// Ids of a text whose ranges `users` (bytes, ascending, apart) come from users: special
     /// tokens are recognised only outside of them.
     ///
