@@ -339,6 +339,7 @@ pub(super) const KEYS: &[Key] = &[
     // In Axolotl's own examples, and read by nobody.
     dead("context_parapllel_size", "`context_parallel_size` is meant; on one device it changes nothing"),
     dead("test_value", "remove it"),
+    dead("sample_packing_seq_len_multiplier", "remove it; a pack is `sequence_len` long"),
     dead("eta_min", "`cosine_min_lr_ratio`, a share of `learning_rate`, sets the floor of the cosine"),
     dead("adam_eps", "`adam_epsilon` is meant; as it stands ε is 1e-8, as in Axolotl"),
     dead("gptq_disable_exllama", "remove it"),

@@ -11,6 +11,10 @@ mod row_type;
 mod schedule;
 mod train;
 
+pub(crate) use dataset::{
+    IMPLEMENTED as DATASET_IMPLEMENTED, INERT as DATASET_INERT, REFUSED as DATASET_REFUSED,
+};
+
 use crate::Recipe;
 use crate::fields::{Field, Fields, found, listed};
 use crate::keys::{self, Verdict};
