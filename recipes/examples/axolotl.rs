@@ -33,7 +33,8 @@ struct Read {
     /// Why it is refused; empty if it is accepted.
     problems: Vec<String>,
     notes: usize,
-    warnings: usize,
+    /// Keys with a warning.
+    warnings: Vec<String>,
 }
 
 impl Read {
@@ -50,14 +51,15 @@ impl Read {
         let name = file.strip_prefix(folder).unwrap_or(file).display().to_string();
         let (problems, notes, warnings) = match Recipe::parse(&text, Path::new(&name), &[]) {
             Ok(loaded) => {
-                let warning = |kind: &NoteKind| *kind == NoteKind::Warning;
-                let warnings =
-                    loaded.notes.iter().map(|note| &note.kind).filter(|kind| warning(kind));
-                (Vec::new(), loaded.notes.len(), warnings.count())
+                let warned = loaded.notes.iter().filter(|note| note.kind == NoteKind::Warning);
+                let warnings = warned.map(|note| note.key.clone()).collect();
+                (Vec::new(), loaded.notes.len(), warnings)
             }
-            Err(error @ RecipeError::Problems { .. }) => {
-                (error.problems().iter().map(|problem| problem.what.clone()).collect(), 0, 0)
-            }
+            Err(error @ RecipeError::Problems { .. }) => (
+                error.problems().iter().map(|problem| problem.what.clone()).collect(),
+                0,
+                Vec::new(),
+            ),
             Err(error) => return Err(error.into()),
         };
         Ok(Some(Self { kind: kind(&base), name, base, problems, notes, warnings }))
@@ -184,14 +186,18 @@ fn summary(read: &[Read]) {
 
 fn table(read: &[Read]) {
     println!("| recipe | base model | kind | verdict |\n|---|---|---|---|");
-    for Read { name, base, kind, problems, notes, warnings } in read {
-        let verdict = if problems.is_empty() {
-            let warned =
-                if *warnings > 0 { format!(", {warnings} warnings") } else { String::new() };
-            format!("accepted ({notes} notes{warned})")
+    for one in read {
+        let Read { name, base, kind, problems, notes, warnings } = one;
+        let mut verdict = if problems.is_empty() {
+            format!("accepted, {notes} notes")
         } else {
             format!("refused: {}", problems.join("; "))
         };
+        if !warnings.is_empty() {
+            verdict += ", a warning for `";
+            verdict += &warnings.join("`, `");
+            verdict += "`";
+        }
         println!("| {name} | {base} | {kind} | {verdict} |");
     }
 }

@@ -169,12 +169,11 @@ impl<'a> Field<'a> {
     }
 
     fn scalar(&self, wanted: &str) -> Option<&'a str> {
-        match &self.node.kind {
-            Kind::Scalar { text, .. } => Some(text),
-            _ => {
-                self.expected(wanted, None);
-                None
-            }
+        if let Kind::Scalar { text, .. } = &self.node.kind {
+            Some(text)
+        } else {
+            self.expected(wanted, None);
+            None
         }
     }
 

@@ -129,7 +129,7 @@ fn not_utf8(path: &Path, bytes: &[u8]) -> RecipeError {
         [0x1f, 0x8b, ..] => Some("gzip-compressed"),
         _ => None,
     };
-    let line = 1 + bytes[..offset].iter().filter(|byte| **byte == b'\n').count();
+    let line = bytes[..offset].split(|byte| *byte == b'\n').count();
     let byte = bytes.get(offset).copied().unwrap_or_default();
     RecipeError::NotUtf8 { path: path.to_owned(), offset, line, byte, encoding }
 }

@@ -1,6 +1,6 @@
 //! How YAML 1.1, which Axolotl's recipes are written for, reads a word.
 //!
-//! PyYAML takes `2e-4` for text, `yes` and `no` for booleans, `010` for eight and `1:30` for
+//! `PyYAML` takes `2e-4` for text, `yes` and `no` for booleans, `010` for eight and `1:30` for
 //! ninety. Here the wanted type decides: a number may be written in any of the usual ways (also
 //! in quotes), `no` is false where a boolean is wanted and the word `no` where a word is wanted,
 //! and what two readers would read differently is refused.
@@ -37,6 +37,9 @@ pub(crate) fn number(text: &str) -> Number<f64> {
     }
 }
 
+/// 2^53: up to there a float holds every whole number.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
 /// A whole number: `16`, `1_000`, `16.0`, `1e3`.
 pub(crate) fn whole(text: &str) -> Number<i64> {
     if let Some(digits) = plain_digits(text) {
@@ -47,8 +50,6 @@ pub(crate) fn whole(text: &str) -> Number<i64> {
             return Number::Is(value);
         }
     }
-    // 2^53: up to there a float holds every whole number.
-    const EXACT: f64 = 9_007_199_254_740_992.0;
     match number(text) {
         Number::Is(value) if value.fract() == 0.0 && value.abs() <= EXACT =>
         {

@@ -162,19 +162,19 @@ impl Builder {
             Event::Scalar(text, style, anchor, tag) => {
                 let one_line = span.start.line() == span.end.line();
                 let at = self.spot(span, if one_line { span.len().max(1) } else { 1 });
-                let is_text = self.tag(tag.as_deref(), at)?;
+                let is_text = Self::tag(tag.as_deref(), at)?;
                 let plain = style == ScalarStyle::Plain && !is_text;
                 let kind = Kind::Scalar { text: text.into_owned(), plain };
                 self.finish(Node { at, kind }, anchor)?;
             }
             Event::SequenceStart(_, anchor, tag) => {
                 let at = self.spot(span, 1);
-                self.tag(tag.as_deref(), at)?;
+                Self::tag(tag.as_deref(), at)?;
                 self.open(Open { at, anchor, inside: Inside::List(Vec::new()) })?;
             }
             Event::MappingStart(_, anchor, tag) => {
                 let at = self.spot(span, 1);
-                self.tag(tag.as_deref(), at)?;
+                Self::tag(tag.as_deref(), at)?;
                 let inside = Inside::Map { entries: Vec::new(), key: None };
                 self.open(Open { at, anchor, inside })?;
             }
@@ -205,7 +205,7 @@ impl Builder {
     }
 
     /// Whether the tag says that the scalar is text.
-    fn tag(&self, tag: Option<&Tag>, at: Spot) -> Result<bool, Fault> {
+    fn tag(tag: Option<&Tag>, at: Spot) -> Result<bool, Fault> {
         let Some(tag) = tag else { return Ok(false) };
         match tag.core_suffix() {
             Some("str") => Ok(true),
@@ -264,13 +264,14 @@ impl Builder {
                         entries.push((key, node));
                     }
                 }
-                None => match node.kind {
-                    Kind::Scalar { text, .. } => *key = Some(Key { text, at: node.at }),
-                    _ => {
+                None => {
+                    if let Kind::Scalar { text, .. } = node.kind {
+                        *key = Some(Key { text, at: node.at });
+                    } else {
                         let what = "a key must be a word, here is a list or map".to_owned();
                         return Err(Fault { at: node.at, what, help: None });
                     }
-                },
+                }
             },
         }
         Ok(())

@@ -63,15 +63,12 @@ fn implemented(page: &mut String, of: Section, title: &str) {
         format_args!("## {title}\n\n| key | what | if absent | example |\n|---|---|---|---|"),
     );
     for Key { name, verdict } in all() {
-        if let Verdict::Implemented { section, meaning, default, example, ours } = verdict {
-            if *section == of {
-                let ours = if *ours { " (ours)" } else { "" };
-                let example = example.replace('|', "\\|");
-                line(
-                    page,
-                    format_args!("| `{name}`{ours} | {meaning} | {default} | `{example}` |"),
-                );
-            }
+        if let Verdict::Implemented { section, meaning, default, example, ours } = verdict
+            && *section == of
+        {
+            let ours = if *ours { " (ours)" } else { "" };
+            let example = example.replace('|', "\\|");
+            line(page, format_args!("| `{name}`{ours} | {meaning} | {default} | `{example}` |"));
         }
     }
     page.push('\n');

@@ -1,5 +1,7 @@
 //! What is trained beside the base.
 
+use std::collections::BTreeMap;
+
 use crate::fields::{BELOW_ONE, Field, Fields, POSITIVE};
 use crate::log::Log;
 use crate::note::NoteKind;
@@ -138,8 +140,8 @@ fn pattern<T>(
     fields: &Fields<'_>,
     key: &str,
     read: impl Fn(&Field<'_>) -> Option<T>,
-) -> std::collections::BTreeMap<String, T> {
-    let Some(field) = fields.get(key) else { return Default::default() };
+) -> BTreeMap<String, T> {
+    let Some(field) = fields.get(key) else { return BTreeMap::new() };
     let checked = |entry: &Field<'_>| {
         if let Err(error) = regex::Regex::new(entry.short) {
             entry.unwanted(format!("`{}` is no regex: {}", entry.short, reason(&error)), None);

@@ -57,13 +57,14 @@ pub(super) fn read(fields: &Fields<'_>, log: &Log<'_>) -> DataSection {
     let datasets = fields.get("datasets").map(sources).unwrap_or_default();
     let test_datasets = fields.get("test_datasets").map(sources).unwrap_or_default();
     let held_out = fields.get("val_set_size").and_then(held_out).unwrap_or(HeldOut::Nothing);
-    if let Some(field) = fields.get("val_set_size") {
-        if held_out != HeldOut::Nothing && fields.get("test_datasets").is_some() {
-            field.unwanted(
-                "`val_set_size` and `test_datasets` both name the held-out rows",
-                Some("set `val_set_size: 0`".to_owned()),
-            );
-        }
+    if let Some(field) = fields.get("val_set_size")
+        && held_out != HeldOut::Nothing
+        && fields.get("test_datasets").is_some()
+    {
+        field.unwanted(
+            "`val_set_size` and `test_datasets` both name the held-out rows",
+            Some("set `val_set_size: 0`".to_owned()),
+        );
     }
     let sample_packing = fields.bool("sample_packing").unwrap_or(false);
     let eval_sample_packing = fields.bool("eval_sample_packing").unwrap_or(sample_packing);

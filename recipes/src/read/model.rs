@@ -96,10 +96,11 @@ fn precision(fields: &Fields<'_>) -> Precision {
             }
         }
     }
-    if f32 && (bf16_on || f16) {
-        if let Some(field) = fields.get("float32") {
-            field.unwanted("`float32` and a 16-bit float are both asked for", None);
-        }
+    if f32
+        && (bf16_on || f16)
+        && let Some(field) = fields.get("float32")
+    {
+        field.unwanted("`float32` and a 16-bit float are both asked for", None);
     }
     if bf16_on {
         Precision::Bf16
@@ -190,22 +191,24 @@ fn base_format(field: &Field<'_>) -> Option<Quantize> {
     }
 }
 
+/// Keys of `bnb_config_kwargs` that change nothing here.
+const BNB_INERT: &[&str] = &[
+    "load_in_4bit",
+    "load_in_8bit",
+    "bnb_4bit_compute_dtype",
+    "bnb_4bit_quant_storage",
+    "llm_int8_has_fp16_weight",
+    "llm_int8_threshold",
+    "llm_int8_enable_fp32_cpu_offload",
+    "llm_int8_skip_modules",
+];
+
 /// Whether the 4-bit numbers are FP4, and whether their scales are quantised too.
 fn four_bit(fields: &Fields<'_>, in_4bit: bool) -> (bool, bool) {
     let Some(field) = fields.get("bnb_config_kwargs") else { return (false, true) };
     let Some(inner) = field.fields() else { return (false, true) };
-    const INERT: &[&str] = &[
-        "load_in_4bit",
-        "load_in_8bit",
-        "bnb_4bit_compute_dtype",
-        "bnb_4bit_quant_storage",
-        "llm_int8_has_fp16_weight",
-        "llm_int8_threshold",
-        "llm_int8_enable_fp32_cpu_offload",
-        "llm_int8_skip_modules",
-    ];
-    inner.only(&[&["bnb_4bit_quant_type", "bnb_4bit_use_double_quant"], INERT].concat());
-    for key in INERT {
+    inner.only(&[&["bnb_4bit_quant_type", "bnb_4bit_use_double_quant"], BNB_INERT].concat());
+    for key in BNB_INERT {
         if let Some(field) = inner.get(key) {
             field.note(NoteKind::NoEffect, "how bitsandbytes computes on a GPU");
         }
@@ -218,25 +221,20 @@ fn four_bit(fields: &Fields<'_>, in_4bit: bool) -> (bool, bool) {
     (fp4.unwrap_or(false), double_quant.unwrap_or(true))
 }
 
+/// Roles of `special_tokens`.
+const ROLES: &[&str] =
+    &["bos_token", "eos_token", "pad_token", "unk_token", "cls_token", "sep_token", "mask_token"];
+
 fn special_tokens(field: &Field<'_>) -> Option<BTreeMap<String, String>> {
     let fields = field.fields()?;
-    const ROLES: &[&str] = &[
-        "bos_token",
-        "eos_token",
-        "pad_token",
-        "unk_token",
-        "cls_token",
-        "sep_token",
-        "mask_token",
-    ];
     fields.only(&[ROLES, &["additional_special_tokens"]].concat());
-    if let Some(extra) = fields.get("additional_special_tokens") {
-        if extra.items().is_some_and(|items| !items.is_empty()) {
-            extra.unwanted(
-                "`additional_special_tokens` would give the base rows that it does not have",
-                Some("name tokens of the tokenizer in `eot_tokens`".to_owned()),
-            );
-        }
+    if let Some(extra) = fields.get("additional_special_tokens")
+        && extra.items().is_some_and(|items| !items.is_empty())
+    {
+        extra.unwanted(
+            "`additional_special_tokens` would give the base rows that it does not have",
+            Some("name tokens of the tokenizer in `eot_tokens`".to_owned()),
+        );
     }
     let given = ROLES
         .iter()

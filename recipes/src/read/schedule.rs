@@ -86,13 +86,13 @@ impl Extra {
         if let Some(field) = fields.get("lr_scheduler_kwargs") {
             extra.kwargs(field, word, learning_rate);
         }
-        if let Some(field) = fields.get("lr_scheduler").filter(|_| word == "cosine_with_min_lr") {
-            if extra.min_ratio.is_none() {
-                field.wrong(
-                    "`cosine_with_min_lr` needs its floor",
-                    Some("`lr_scheduler_kwargs: {min_lr_rate: 0.1}`".to_owned()),
-                );
-            }
+        if let Some(field) = fields.get("lr_scheduler").filter(|_| word == "cosine_with_min_lr")
+            && extra.min_ratio.is_none()
+        {
+            field.wrong(
+                "`cosine_with_min_lr` needs its floor",
+                Some("`lr_scheduler_kwargs: {min_lr_rate: 0.1}`".to_owned()),
+            );
         }
         extra
     }
@@ -103,13 +103,12 @@ impl Extra {
             "polynomial" => {
                 inner.only(&["power", "lr_end"]);
                 self.power = inner.number("power", POSITIVE);
-                if let Some(end) = inner.get("lr_end") {
-                    if end.number(NOT_NEGATIVE).is_some_and(|value| value != 1e-7) {
-                        end.wrong(
-                            "`polynomial` ends at 1e-7 here",
-                            Some("remove `lr_end`".to_owned()),
-                        );
-                    }
+                if let Some(end) = inner.get("lr_end")
+                    && end
+                        .number(NOT_NEGATIVE)
+                        .is_some_and(|value| (value - 1e-7).abs() > f64::EPSILON)
+                {
+                    end.wrong("`polynomial` ends at 1e-7 here", Some("remove `lr_end`".to_owned()));
                 }
             }
             "cosine_with_min_lr" => {

@@ -127,11 +127,11 @@ fn evaluate(fields: &Fields<'_>, data: &DataSection, num_epochs: f64, log: &Log<
         }
         Some(Cadence::Never) => Cadence::Never,
         Some(cadence) if held_out => {
-            if let (Cadence::PerEpoch(times), Some(field)) = (cadence, field) {
-                if times as f64 * num_epochs <= 1.0 {
-                    field.note(NoteKind::Mapped, format!(
+            if let (Cadence::PerEpoch(times), Some(field)) = (cadence, field)
+                && times as f64 * num_epochs <= 1.0
+            {
+                field.note(NoteKind::Mapped, format!(
                         "{times} in {num_epochs} epochs: Axolotl never evaluates then; here it does, at the end"));
-                }
             }
             cadence
         }
@@ -157,13 +157,13 @@ fn evaluate(fields: &Fields<'_>, data: &DataSection, num_epochs: f64, log: &Log<
 /// Axolotl finishes with the best checkpoint whenever each save follows an evaluation.
 fn keep_best(fields: &Fields<'_>, save: Cadence, evaluate: Cadence, log: &Log<'_>) -> bool {
     let asked = fields.bool("load_best_model_at_end");
-    if let Some(field) = fields.get("load_best_model_at_end").filter(|_| asked == Some(true)) {
-        if evaluate == Cadence::Never {
-            field.unwanted(
-                "`load_best_model_at_end` needs evaluations to tell which is best",
-                Some("set `val_set_size` and `evals_per_epoch`".to_owned()),
-            );
-        }
+    if let Some(field) = fields.get("load_best_model_at_end").filter(|_| asked == Some(true))
+        && evaluate == Cadence::Never
+    {
+        field.unwanted(
+            "`load_best_model_at_end` needs evaluations to tell which is best",
+            Some("set `val_set_size` and `evals_per_epoch`".to_owned()),
+        );
     }
     if let Some(asked) = asked {
         return asked;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 /// Everything between the files and the packs.
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of the recipe")]
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DataSection {
     /// `datasets`.

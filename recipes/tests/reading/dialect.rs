@@ -45,7 +45,7 @@ fn words_are_read_as_the_key_wants_them() {
         parse(&text).unwrap().recipe.train.optimizer.learning_rate
     };
     for word in ["2e-4", "2.0e-4", "0.0002", "'2e-4'", "\"0.0002\"", "2E-4", ".0002"] {
-        assert_eq!(rate(word), 2e-4, "{word}");
+        assert_eq!(rate(word).to_bits(), 2e-4f64.to_bits(), "{word}");
     }
     for (word, on) in [("yes", true), ("On", true), ("TRUE", true), ("'yes'", true), ("off", false)]
     {

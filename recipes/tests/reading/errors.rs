@@ -92,7 +92,6 @@ lora_rank: 3
 #[test]
 fn numbers_out_of_range_are_refused() {
     for (lines, wanted) in [
-        ("learning_rate2: 1\n", "unknown key"),
         ("weight_decay: -0.1\n", "must be a number of at least 0, found `-0.1`"),
         ("weight_decay: .nan\n", "must be a number of at least 0, found `.nan`"),
         ("weight_decay: .inf\n", "must be a number of at least 0, found `.inf`"),
@@ -215,7 +214,8 @@ fn an_alias_bomb_is_refused_at_the_alias_that_is_too_much() {
     let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for i in 1..10 {
         let again = format!("*a{}", i - 1);
-        bomb.push_str(&format!("a{i}: &a{i} [{}]\n", [again.as_str(); 10].join(", ")));
+        let line = format!("a{i}: &a{i} [{}]\n", [again.as_str(); 10].join(", "));
+        bomb = [bomb, line].concat();
     }
     let said = complaint_about(&bomb);
     assert!(

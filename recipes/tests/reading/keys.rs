@@ -18,8 +18,9 @@ fn context(key: &str) -> &'static str {
         "lr_scheduler_kwargs" => "lr_scheduler: polynomial\n",
         "loss_watchdog_patience" => "loss_watchdog_threshold: 5\n",
         "eval_sample_packing" => "sample_packing: false\n",
-        "lora_target_modules" => "lora_target_linear: false\nlora_target_modules: [k_proj]\n",
-        "lora_target_linear" => "lora_target_linear: false\nlora_target_modules: [k_proj]\n",
+        "lora_target_modules" | "lora_target_linear" => {
+            "lora_target_linear: false\nlora_target_modules: [k_proj]\n"
+        }
         _ => "",
     }
 }

@@ -1,5 +1,4 @@
 //! Recipes as a user writes them: what is understood, what is said, what is refused.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod dialect;
 mod errors;
