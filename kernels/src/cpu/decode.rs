@@ -63,6 +63,10 @@ multiversion! {
     }
 }
 
+/// A hand-written loop over blocks; it needs the features of its level.
+#[cfg(target_arch = "x86_64")]
+type ByHand = unsafe fn(&[u8], &mut [f32]);
+
 /// Decodes whole blocks of a self-contained format: `out` holds [`Format::block_len`] values per
 /// [`Format::block_bytes`] of `blocks`.
 pub(crate) fn blocks(isa: Isa, format: Format, blocks: &[u8], out: &mut [f32]) {
@@ -89,7 +93,7 @@ pub(crate) fn blocks(isa: Isa, format: Format, blocks: &[u8], out: &mut [f32]) {
     };
     #[cfg(target_arch = "x86_64")]
     {
-        let by_hand: Option<unsafe fn(&[u8], &mut [f32])> = match (isa.level(), format) {
+        let by_hand: Option<ByHand> = match (isa.level(), format) {
             (Level::Avx512, Format::Q4_0) => Some(lookup::q4_0_avx512),
             (Level::Avx512, Format::Q4_1) => Some(lookup::q4_1_avx512),
             (Level::Avx512, Format::Q2K) => Some(lookup::q2_k_avx512),

@@ -3,7 +3,10 @@
 //! twins are the block decoders of `formats/`, which are also what runs where there are no such instructions.
 #![cfg(target_arch = "x86_64")]
 #![expect(unsafe_code, reason = "loads and stores of vectors, argued at each block")]
-#![expect(clippy::wildcard_imports, reason = "the names of intrinsics say where they are from")]
+#![cfg_attr(
+    not(test), // clippy looks away in tests
+    expect(clippy::wildcard_imports, reason = "the names of intrinsics say where they are from")
+)]
 #![expect(clippy::inline_always, reason = "must end up inside functions with target features")]
 
 use std::arch::x86_64::*;
