@@ -43,13 +43,17 @@ pub enum EncodeError {
         token: String,
     },
     /// A training detail lies where the template kept nothing of the message.
-    #[error("message {message}: training details cannot be placed, because the template rewrites the message")]
+    #[error(
+        "message {message}: training details cannot be placed, because the template rewrites the message"
+    )]
     DetailUnplaced {
         /// Position of the message, from 0.
         message: usize,
     },
     /// An end-of-turn token is no token.
-    #[error("`eot_tokens` has `{token}`, which is {count} tokens of this vocabulary; an end of turn is one")]
+    #[error(
+        "`eot_tokens` has `{token}`, which is {count} tokens of this vocabulary; an end of turn is one"
+    )]
     EotToken {
         /// Its text.
         token: String,

@@ -33,9 +33,9 @@ use crate::tokenizer::Tokenizer;
 pub const MOST_OUTPUT: usize = 16 << 20;
 /// Longest template, in bytes; the longest in use have 20 KiB.
 const MOST_SOURCE: usize = 1 << 20;
-/// Instructions that a template may run, and as many again for each message.
-const FUEL: u64 = 2_000_000;
-const FUEL_PER_MESSAGE: u64 = 100_000;
+/// Instructions that a template may run: some hundred for each message of a thousand, and much
+/// to spare.
+const FUEL: u64 = 10_000_000;
 /// Depth of macros and includes; a frame of the engine takes some KiB of stack.
 const DEPTH: usize = 64;
 /// Name of the one template in its environment.
@@ -92,8 +92,9 @@ impl Template {
         }
         let (rewritten, has_generation) = generation_as_filter(source);
         let mut environment = environment();
-        environment.add_template_owned(NAME, rewritten).map_err(|error| {
-            TemplateError::Syntax { line: error.line().unwrap_or(0), reason: reason(&error) }
+        environment.add_template_owned(NAME, rewritten).map_err(|error| TemplateError::Syntax {
+            line: error.line().unwrap_or(0),
+            reason: reason(&error),
         })?;
         let (bos, eos) = (bos.to_owned(), eos.to_owned());
         Ok(Self { environment, source: source.into(), bos, eos, has_generation })
@@ -178,7 +179,6 @@ impl Template {
         options: &RenderOptions,
         learned: bool,
     ) -> Result<String, TemplateError> {
-        let fuel = FUEL + FUEL_PER_MESSAGE * messages.len() as u64;
         let mut variables: Vec<(String, Value)> = vec![
             ("messages".to_owned(), Value::from(messages)),
             ("tools".to_owned(), tools.map_or(Value::from(()), values::value_of)),
@@ -197,7 +197,7 @@ impl Template {
         let mut text = Capped(Vec::new());
         let rendered = template.render_captured_to(context, &mut text);
         let exceeded = text.0.len() > MOST_OUTPUT;
-        rendered.map(|_| ()).map_err(|error| failure(&error, exceeded, fuel))?;
+        rendered.map(|_| ()).map_err(|error| failure(&error, exceeded))?;
         Ok(String::from_utf8(text.0).expect("the engine writes text"))
     }
 }
@@ -220,7 +220,7 @@ impl io::Write for Capped {
 }
 
 /// What an error of the engine means.
-fn failure(error: &Error, exceeded: bool, fuel: u64) -> TemplateError {
+fn failure(error: &Error, exceeded: bool) -> TemplateError {
     if exceeded {
         return TemplateError::Budget { budget: format!("{MOST_OUTPUT} bytes of output") };
     }
@@ -229,7 +229,7 @@ fn failure(error: &Error, exceeded: bool, fuel: u64) -> TemplateError {
     while let Some(found) = cause {
         if let Some(found) = found.downcast_ref::<Error>() {
             if found.kind() == ErrorKind::OutOfFuel {
-                return TemplateError::Budget { budget: format!("{fuel} instructions") };
+                return TemplateError::Budget { budget: format!("{FUEL} instructions") };
             }
             if let Some(message) = found.detail().and_then(|detail| detail.strip_prefix(RAISED)) {
                 return TemplateError::Refused { message: message.to_owned() };
@@ -273,9 +273,14 @@ fn generation_as_filter(source: &str) -> (String, bool) {
 fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_syntax(
-        SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().expect("no delimiters"),
+        SyntaxConfig::builder()
+            .trim_blocks(true)
+            .lstrip_blocks(true)
+            .build()
+            .expect("no delimiters"),
     );
     environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_fuel(Some(FUEL));
     environment.set_recursion_limit(DEPTH);
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.set_formatter(python_format);
@@ -322,11 +327,7 @@ fn message_value(message: &Message) -> Value {
 }
 
 /// A message for the template, its strings as the caller wants them.
-fn message_with(
-    message: &Message,
-    content: Value,
-    extra: impl Fn(&str, &Json) -> Value,
-) -> Value {
+fn message_with(message: &Message, content: Value, extra: impl Fn(&str, &Json) -> Value) -> Value {
     let mut fields = vec![
         ("role".to_owned(), Value::from(message.role.as_str())),
         ("content".to_owned(), content),

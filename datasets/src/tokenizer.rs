@@ -159,10 +159,9 @@ impl Tokenizer {
             }
         }
         self.special = special;
-        let count = self.inner.get_vocab_size(true);
-        // Ids may have gaps; the last one is not before the number of tokens.
-        let largest = self.inner.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
-        self.vocab_size = largest.max(count);
+        // Ids may have gaps, so the tokens are not counted.
+        let largest = self.inner.get_vocab(true).into_values().max();
+        self.vocab_size = largest.map_or(0, |id| id as usize + 1);
         self.plain = OnceLock::new();
         self.finder = OnceLock::new();
     }
@@ -222,7 +221,8 @@ impl Tokenizer {
                 }
                 _ => {}
             }
-            self.inner.add_special_tokens(&[AddedToken::from(text.as_str(), true).normalized(false)]);
+            self.inner
+                .add_special_tokens(&[AddedToken::from(text.as_str(), true).normalized(false)]);
         }
         self.count();
         Ok(remarks)

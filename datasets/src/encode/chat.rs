@@ -222,10 +222,9 @@ impl<'t> ChatEncoder<'t> {
     fn refuse_in(&self, place: &str, value: &Json) -> Result<(), EncodeError> {
         match value {
             Json::String(text) => match self.tokenizer.special_in(text) {
-                Some(token) => Err(EncodeError::Injected {
-                    place: place.to_owned(),
-                    token: token.to_owned(),
-                }),
+                Some(token) => {
+                    Err(EncodeError::Injected { place: place.to_owned(), token: token.to_owned() })
+                }
                 None => Ok(()),
             },
             Json::Array(list) => list.iter().try_for_each(|item| self.refuse_in(place, item)),

@@ -13,9 +13,9 @@ const WITH_INPUT: &str = "Below is an instruction that describes a task, paired 
 const WITHOUT_INPUT: &str = "Below is an instruction that describes a task. Write a response that appropriately completes the request.";
 const CHAT_WITH_INPUT: &str = "Below is an instruction from a USER that describes a task, paired with an input that provides further context. The ASSISTANT writes a response that concisely and appropriately completes the request.\n\n";
 const CHAT_WITHOUT_INPUT: &str = "Below is an instruction from a USER that describes a task. The ASSISTANT writes a response that appropriately and concisely completes the request.\n\n";
-const EXPLAIN: &str =
-    "Choose the answer that best answers the question. Explain your reasoning.\n";
-const CONCISE: &str = "Choose the answer that best answers the question. Be concise in your response.\n\n";
+const EXPLAIN: &str = "Choose the answer that best answers the question. Explain your reasoning.\n";
+const CONCISE: &str =
+    "Choose the answer that best answers the question. Be concise in your response.\n\n";
 
 /// What a row says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -98,7 +98,10 @@ mod tests {
     #[test]
     fn dates_are_written_as_python_writes_them() {
         assert_eq!(strftime(STANDING, "%d %b %Y"), "26 Jul 2024");
-        assert_eq!(strftime(STANDING, "%A, %-d %B %y %H:%M:%S %p %%"), "Friday, 26 July 24 00:00:00 AM %");
+        assert_eq!(
+            strftime(STANDING, "%A, %-d %B %y %H:%M:%S %p %%"),
+            "Friday, 26 July 24 00:00:00 AM %"
+        );
         assert_eq!(strftime(0, "%Y-%m-%d %a"), "1970-01-01 Thu");
         assert_eq!(strftime(951_782_400, "%F"), "2000-02-29");
         assert_eq!(strftime(-86_400, "%F %T"), "1969-12-31 00:00:00");

@@ -54,7 +54,9 @@ pub enum TemplateError {
         reason: String,
     },
     /// The text of a message cannot be found again in what the template made of it.
-    #[error("cannot tell which text of the rendered conversation is message {message} (`{role}`): {reason}")]
+    #[error(
+        "cannot tell which text of the rendered conversation is message {message} (`{role}`): {reason}"
+    )]
     Untraceable {
         /// Position of the message, from 0.
         message: usize,
@@ -64,7 +66,9 @@ pub enum TemplateError {
         reason: String,
     },
     /// All private-use characters are taken.
-    #[error("the conversation uses the characters from U+F0000 to U+10FFFF, by which messages are followed through the template")]
+    #[error(
+        "the conversation uses the characters from U+F0000 to U+10FFFF, by which messages are followed through the template"
+    )]
     NoMarks,
 }
 

@@ -127,15 +127,17 @@ fn layouts(message: &Message) -> Vec<Vec<Piece>> {
                     .filter(|range| !text[range.clone()].trim().is_empty())
                     .collect()
             };
-            let of_content = pieces(message, |whole| {
-                if whole == text { split(whole) } else { vec![0..whole.len()] }
-            });
+            let of_content =
+                pieces(
+                    message,
+                    |whole| {
+                        if whole == text { split(whole) } else { vec![0..whole.len()] }
+                    },
+                );
             layouts.push(of_content);
         }
     }
-    layouts.dedup_by(|a, b| {
-        a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.range == b.range)
-    });
+    layouts.dedup_by(|a, b| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.range == b.range));
     layouts
 }
 
@@ -292,7 +294,8 @@ impl Template {
         wanted: &[bool],
     ) -> Result<Rendered, TemplateError> {
         let text = self.render_text(conversation, options)?;
-        let tracer = Tracer { template: self, conversation, options, text: &text, plane: plane(&text)? };
+        let tracer =
+            Tracer { template: self, conversation, options, text: &text, plane: plane(&text)? };
         let mut turns = tracer.all(wanted)?;
         let learned = if self.has_generation() { tracer.learned()? } else { Vec::new() };
         refuse_overlaps(&mut turns, wanted, conversation)?;
@@ -442,7 +445,8 @@ impl Tracer<'_> {
             dummy.extra.shift_remove(*field);
         }
         let values = self.conversation.messages.iter().enumerate();
-        let values = values.map(|(i, message)| message_value(if i == index { &dummy } else { message }));
+        let values =
+            values.map(|(i, message)| message_value(if i == index { &dummy } else { message }));
         let other = match self.run(values.collect(), false) {
             Ok(other) => other,
             Err(error) => {

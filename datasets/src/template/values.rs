@@ -29,7 +29,11 @@ const LONGEST: usize = super::MOST_OUTPUT;
 
 /// `tojson` as transformers defines it: `json.dumps` with its separators, no escaping of HTML or
 /// of letters beyond ASCII; `indent`, `separators`, `sort_keys` and `ensure_ascii` as there.
-pub(super) fn tojson(value: &Value, indent: Option<Value>, options: Kwargs) -> Result<String, Error> {
+pub(super) fn tojson(
+    value: &Value,
+    indent: Option<Value>,
+    options: Kwargs,
+) -> Result<String, Error> {
     let indent = match indent {
         Some(indent) => Some(indent),
         None => options.get::<Option<Value>>("indent")?,

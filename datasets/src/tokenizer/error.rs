@@ -29,7 +29,9 @@ pub enum TokenizerFault {
     #[error("not a tokenizer: {0}")]
     Library(String),
     /// The folder has no tokenizer.
-    #[error("no `tokenizer.json` here\n  = help: SentencePiece models and `vocab.json` with `merges.txt` have to be converted to `tokenizer.json` first")]
+    #[error(
+        "no `tokenizer.json` here\n  = help: SentencePiece models and `vocab.json` with `merges.txt` have to be converted to `tokenizer.json` first"
+    )]
     NoTokenizer,
     /// The file is larger than any tokenizer.
     #[error("{bytes} bytes; a tokenizer file has at most {most}")]
@@ -138,13 +140,17 @@ pub enum TokenizerFault {
         nearest: Option<String>,
     },
     /// A key of `special_tokens` that no tokenizer has.
-    #[error("unknown special token `{key}`; known are `bos_token`, `eos_token`, `pad_token`, `unk_token`")]
+    #[error(
+        "unknown special token `{key}`; known are `bos_token`, `eos_token`, `pad_token`, `unk_token`"
+    )]
     SpecialKey {
         /// The key.
         key: String,
     },
     /// The model has fewer embedding rows than the vocabulary has ids.
-    #[error("token `{token}` has id {id}, but the model has {rows} embedding rows\n  = help: this tokenizer belongs to another model, or tokens were added to it")]
+    #[error(
+        "token `{token}` has id {id}, but the model has {rows} embedding rows\n  = help: this tokenizer belongs to another model, or tokens were added to it"
+    )]
     BeyondRows {
         /// The first token without a row.
         token: String,

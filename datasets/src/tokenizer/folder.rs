@@ -62,7 +62,7 @@ pub(super) fn read(folder: &Path) -> Result<(Parts, Vec<u8>), TokenizerError> {
     // The library renumbers an added token whose id is taken or leaves a gap.
     for added in &facts.added_tokens {
         if inner.token_to_id(&added.content).map(u64::from) != Some(added.id) {
-            let id = added.id.try_into().unwrap_or(u32::MAX);
+            let id = u32::try_from(added.id).unwrap_or(u32::MAX);
             let first = inner.id_to_token(id).unwrap_or_default();
             let second = added.content.clone();
             return Err(TokenizerFault::DuplicateId { id, first, second }.at(&file));
@@ -92,7 +92,8 @@ pub(super) fn read(folder: &Path) -> Result<(Parts, Vec<u8>), TokenizerError> {
         }
         // No names at all: the model's ids.
         let key = format!("{key}_id");
-        let id = [&generation, &model].into_iter().find_map(|file| ids_of(&file[&key]).first().copied());
+        let id =
+            [&generation, &model].into_iter().find_map(|file| ids_of(&file[&key]).first().copied());
         Ok(id.filter(|id| inner.id_to_token(*id).is_some()))
     };
     let named = Named {
@@ -142,14 +143,16 @@ fn add_tokens(inner: &mut Inner, config: &Value) {
     let mut tokens: Vec<(u32, &Value)> =
         decoder.iter().filter_map(|(id, token)| Some((id.parse().ok()?, token))).collect();
     tokens.sort_by_key(|(id, _)| *id);
+    // Counting copies the vocabulary, so it is done once.
+    let mut next = u32::try_from(inner.get_vocab_size(true)).unwrap_or(u32::MAX);
     for (id, token) in tokens {
         let Some(text) = text_of(token) else { continue };
         let known = inner.get_added_vocabulary().get_added_tokens_decoder().contains_key(&id);
         // A new token gets the next id; one that claims another would shift all behind it.
-        let next = u32::try_from(inner.get_vocab_size(true)).unwrap_or(u32::MAX);
         if known || inner.token_to_id(text).unwrap_or(next) != id {
             continue;
         }
+        next = next.max(id + 1);
         let flag = |name: &str| token[name].as_bool().unwrap_or(false);
         let added = AddedToken::from(text, flag("special"))
             .normalized(flag("normalized"))

@@ -78,14 +78,9 @@ pub(super) fn read(metadata: &Metadata) -> Result<Parts, TokenizerFault> {
         }
         Ok(Some(id))
     };
-    let named = Named {
-        bos: id("bos")?,
-        eos: id("eos")?,
-        pad: id("padding")?,
-        unk: id("unknown")?,
-    };
-    let mut stops: Vec<u32> =
-        [named.eos, id("eot")?, id("eom")?].into_iter().flatten().collect();
+    let named =
+        Named { bos: id("bos")?, eos: id("eos")?, pad: id("padding")?, unk: id("unknown")? };
+    let mut stops: Vec<u32> = [named.eos, id("eot")?, id("eom")?].into_iter().flatten().collect();
     for text in TURN_ENDS {
         if let Some(end) = vocabulary.ids.get(*text)
             && kinds.get(*end as usize) == Some(&CONTROL)
@@ -136,7 +131,10 @@ impl Vocabulary {
     }
 
     fn model(&self, merges: Merges) -> BPE {
-        BPE::new((0_u32..).zip(&self.tokens).map(|(id, token)| (token.clone(), id)).collect(), merges)
+        BPE::new(
+            (0_u32..).zip(&self.tokens).map(|(id, token)| (token.clone(), id)).collect(),
+            merges,
+        )
     }
 }
 
