@@ -32,6 +32,9 @@ pub(crate) const SHARE: Range =
 /// 0 to below 1.
 pub(crate) const BELOW_ONE: Range = Range { high_included: false, ..SHARE };
 
+/// Above 0; more passes over the rows than this are a slip of the finger.
+pub(crate) const EPOCHS: Range = Range { high: 100_000.0, high_included: true, ..POSITIVE };
+
 impl Range {
     fn holds(self, value: f64) -> bool {
         let above = if self.low_included { value >= self.low } else { value > self.low };
@@ -244,6 +247,16 @@ impl<'a> Field<'a> {
             return None;
         }
         usize::try_from(value).ok()
+    }
+
+    /// The same up to `most`.
+    pub(crate) fn size_up_to(&self, least: u64, most: usize) -> Option<usize> {
+        let value = self.size(least)?;
+        if value > most {
+            self.wrong(format!("`{}` is {value}, the most is {most}", self.name), None);
+            return None;
+        }
+        Some(value)
     }
 
     pub(crate) fn number(&self, range: Range) -> Option<f64> {

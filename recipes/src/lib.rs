@@ -22,10 +22,10 @@ use std::path::Path;
 use serde::Serialize;
 
 pub use error::{Place, Problem, RecipeError};
-pub use note::{Note, NoteKind};
+pub use note::{Note, NoteKind, Standing};
 pub use sections::*;
 
-use log::Log;
+use log::{Found, Log};
 
 /// Longest recipe that is read.
 const MOST_BYTES: u64 = 1 << 20;
@@ -52,6 +52,8 @@ pub struct Loaded {
     pub recipe: Recipe,
     /// Every accepted key without effect, every value that was derived or mapped; warnings first.
     pub notes: Vec<Note>,
+    /// Every key of the first level and what became of it, in the order of the file.
+    pub keys: Vec<(String, Standing)>,
     /// The text of the file, as read.
     pub source: String,
     /// `--set` pairs, in order.
@@ -106,16 +108,20 @@ impl Recipe {
                 for fault in faults {
                     log.problem(fault.at, fault.what, fault.help);
                 }
-                return Err(RecipeError::Problems { problems: log.finish().0 });
+                return Err(RecipeError::Problems { problems: log.finish().problems });
             }
         };
         overrides::apply(&mut root, overrides, &log);
         let recipe = read::recipe(&root, &log);
-        let (problems, notes) = log.finish();
+        let Found { problems, notes, keys } = log.finish();
         match recipe {
-            Some(recipe) if problems.is_empty() => {
-                Ok(Loaded { recipe, notes, source: text.to_owned(), overrides: overrides.to_vec() })
-            }
+            Some(recipe) if problems.is_empty() => Ok(Loaded {
+                recipe,
+                notes,
+                keys,
+                source: text.to_owned(),
+                overrides: overrides.to_vec(),
+            }),
             _ => Err(RecipeError::Problems { problems }),
         }
     }

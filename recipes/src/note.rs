@@ -40,3 +40,20 @@ impl fmt::Display for Note {
         }
     }
 }
+
+/// What became of a key of the recipe's first level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// It does what it says.
+    Read,
+    /// It is another spelling, read as the one that counts.
+    Renamed,
+    /// It changes nothing here; a note says why.
+    NoEffect,
+    /// It is about several devices; a note says what holds on one.
+    OneDevice,
+    /// Nobody reads it; a warning says so.
+    Dead,
+    /// It has no value, which is the same as leaving it out.
+    Empty,
+}

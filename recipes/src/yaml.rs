@@ -3,6 +3,8 @@
 //!
 //! Anchors, aliases and merge keys (`<<`) are resolved here, within a budget.
 
+use std::collections::BTreeMap;
+
 use granit_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
 /// Most values in a recipe, after aliases are resolved.
@@ -86,7 +88,12 @@ struct Open {
 
 enum Inside {
     List(Vec<Node>),
-    Map { entries: Vec<(Key, Node)>, key: Option<Key> },
+    /// `lines` says where each key was written.
+    Map {
+        entries: Vec<(Key, Node)>,
+        key: Option<Key>,
+        lines: BTreeMap<String, usize>,
+    },
 }
 
 /// Reads one document. `set` marks the places as those of a `--set`.
@@ -175,7 +182,7 @@ impl Builder {
             Event::MappingStart(_, anchor, tag) => {
                 let at = self.spot(span, 1);
                 Self::tag(tag.as_deref(), at)?;
-                let inside = Inside::Map { entries: Vec::new(), key: None };
+                let inside = Inside::Map { entries: Vec::new(), key: None, lines: BTreeMap::new() };
                 self.open(Open { at, anchor, inside })?;
             }
             Event::SequenceEnd | Event::MappingEnd => {
@@ -251,17 +258,16 @@ impl Builder {
         match self.stack.last_mut().map(|open| &mut open.inside) {
             None => self.root = Some(node),
             Some(Inside::List(items)) => items.push(node),
-            Some(Inside::Map { entries, key }) => match key.take() {
+            Some(Inside::Map { entries, key, lines }) => match key.take() {
                 Some(key) => {
-                    let first = entries.iter().find(|(other, _)| other.text == key.text);
-                    if let Some((first, _)) = first.filter(|_| key.text != "<<") {
-                        self.faults.push(Fault {
+                    let first = lines.insert(key.text.clone(), key.at.line);
+                    match first.filter(|_| key.text != "<<") {
+                        Some(first) => self.faults.push(Fault {
                             at: key.at,
                             what: format!("duplicate key `{}`", key.text),
-                            help: Some(format!("the first is in line {}; keep one", first.at.line)),
-                        });
-                    } else {
-                        entries.push((key, node));
+                            help: Some(format!("the first is in line {first}; keep one")),
+                        }),
+                        None => entries.push((key, node)),
                     }
                 }
                 None => {

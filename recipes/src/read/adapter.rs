@@ -28,12 +28,12 @@ pub(super) fn read(fields: &Fields<'_>, log: &Log<'_>) -> AdapterSection {
     needed("lora_r", "`lora_r: 16` is a usual rank");
     needed("lora_alpha", "`lora_alpha: 32` is a usual scale for `lora_r: 16`");
     AdapterSection {
-        r: fields.size("lora_r", 1).unwrap_or(8),
+        r: fields.get("lora_r").and_then(rank).unwrap_or(8),
         alpha: fields.number("lora_alpha", POSITIVE).unwrap_or(8.0),
         dropout: fields.number("lora_dropout", BELOW_ONE).unwrap_or(0.0),
         targets: targets(fields, log),
         layers_to_transform: fields.get("peft_layers_to_transform").and_then(layers),
-        rank_pattern: pattern(fields, "lora_rank_pattern", |field| field.size(1)),
+        rank_pattern: pattern(fields, "lora_rank_pattern", rank),
         alpha_pattern: pattern(fields, "lora_alpha_pattern", |field| field.number(POSITIVE)),
         modules_to_save: fields.texts("lora_modules_to_save").unwrap_or_default(),
         use_dora: fields.bool("peft_use_dora").unwrap_or(false),
@@ -41,6 +41,13 @@ pub(super) fn read(fields: &Fields<'_>, log: &Log<'_>) -> AdapterSection {
         init: fields.get("peft_init_lora_weights").and_then(init).unwrap_or(AdapterInit::Default),
         start_from,
     }
+}
+
+/// No projection of a known model has more rows; a greater rank is a slip of the finger.
+const MOST_RANK: usize = 16_384;
+
+fn rank(field: &Field<'_>) -> Option<usize> {
+    field.size_up_to(1, MOST_RANK)
 }
 
 fn kind(fields: &Fields<'_>, log: &Log<'_>) {

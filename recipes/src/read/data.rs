@@ -47,6 +47,9 @@ pub(super) const TEMPLATES: &[&str] = &[
     "aya",
 ];
 
+/// Longest sequence, in tokens: the longest context of any known model, and room.
+const MOST_TOKENS: usize = 1 << 24;
+
 pub(super) fn read(fields: &Fields<'_>, log: &Log<'_>) -> DataSection {
     if fields.get("datasets").is_none() {
         log.missing(
@@ -68,7 +71,8 @@ pub(super) fn read(fields: &Fields<'_>, log: &Log<'_>) -> DataSection {
     }
     let sample_packing = fields.bool("sample_packing").unwrap_or(false);
     let eval_sample_packing = fields.bool("eval_sample_packing").unwrap_or(sample_packing);
-    let sequence_len = fields.size("sequence_len", 2);
+    let sequence_len =
+        fields.get("sequence_len").and_then(|field| field.size_up_to(2, MOST_TOKENS));
     if fields.get("sequence_len").is_none() {
         log.note("sequence_len", None, NoteKind::Derived, "512 tokens; longer rows are dropped");
     }

@@ -19,9 +19,9 @@ use crate::Recipe;
 use crate::fields::{Field, Fields, found, listed};
 use crate::keys::{self, Verdict};
 use crate::log::Log;
-use crate::note::NoteKind;
+use crate::note::{NoteKind, Standing};
 use crate::scalar;
-use crate::suggest::{did_you_mean, nearest};
+use crate::suggest::did_you_mean;
 use crate::yaml::{Kind, Node};
 
 /// Reads the whole recipe. It counts only if nothing in the log is a problem.
@@ -58,12 +58,23 @@ fn known<'a>(written: &Fields<'a>, log: &'a Log<'a>) -> Fields<'a> {
     let mut fields = Fields::empty(log);
     for field in written.every() {
         let Some(key) = keys::find(field.short) else {
-            unknown(field);
+            unknown(field, log);
             continue;
         };
         if field.node.is_null() {
+            log.stands(key.name, Standing::Empty);
             continue;
         }
+        log.stands(
+            key.name,
+            match key.verdict {
+                Verdict::Implemented { .. } => Standing::Read,
+                Verdict::Renamed { .. } => Standing::Renamed,
+                Verdict::OneDevice { .. } => Standing::OneDevice,
+                Verdict::Dead { .. } => Standing::Dead,
+                _ => Standing::NoEffect,
+            },
+        );
         match key.verdict {
             Verdict::Implemented { .. } => fields.insert(key.name, field.clone()),
             Verdict::Renamed { to } => {
@@ -105,11 +116,11 @@ fn known<'a>(written: &Fields<'a>, log: &'a Log<'a>) -> Fields<'a> {
     fields
 }
 
-fn unknown(field: &Field<'_>) {
-    let implemented = keys::all().filter(|key| matches!(key.verdict, Verdict::Implemented { .. }));
-    let help = nearest(field.short, implemented.map(|key| key.name))
-        .or_else(|| nearest(field.short, keys::all().map(|key| key.name)))
-        .map(|meant| format!("did you mean `{meant}`?"));
+fn unknown(field: &Field<'_>, log: &Log<'_>) {
+    // Looking for a likely key is the slowest part, and nobody would read the hundredth.
+    let sought = if log.is_full() { "" } else { field.short };
+    let alive = keys::all().filter(|key| !matches!(key.verdict, Verdict::Dead { .. }));
+    let help = did_you_mean(sought, alive.map(|key| key.name));
     let help = help.or_else(|| {
         let inside = dataset::SUB_KEYS.contains(&field.short);
         inside.then(|| format!("`{}` belongs to an entry of `datasets`", field.short))

@@ -1,7 +1,7 @@
 //! The loop.
 
 use super::{cadence, optimizer, schedule};
-use crate::fields::{Field, Fields, NOT_NEGATIVE, POSITIVE};
+use crate::fields::{EPOCHS, Field, Fields, NOT_NEGATIVE, POSITIVE};
 use crate::log::Log;
 use crate::note::NoteKind;
 use crate::sections::{Cadence, DataSection, HeldOut, LossWatchdog, Resume, TrainSection};
@@ -9,7 +9,7 @@ use crate::sections::{Cadence, DataSection, HeldOut, LossWatchdog, Resume, Train
 pub(super) fn read(fields: &Fields<'_>, data: &DataSection, log: &Log<'_>) -> TrainSection {
     let optimizer = optimizer::read(fields, log);
     let schedule = schedule::read(fields, optimizer.learning_rate);
-    let num_epochs = fields.number("num_epochs", POSITIVE).unwrap_or(1.0);
+    let num_epochs = fields.number("num_epochs", EPOCHS).unwrap_or(1.0);
     let (micro_batch_size, gradient_accumulation_steps) = batch(fields, log);
     let save = cadence::read(fields, &cadence::SAVE).unwrap_or(Cadence::EachEpoch);
     let evaluate = evaluate(fields, data, num_epochs, log);
@@ -131,7 +131,7 @@ fn evaluate(fields: &Fields<'_>, data: &DataSection, num_epochs: f64, log: &Log<
                 && times as f64 * num_epochs <= 1.0
             {
                 field.note(NoteKind::Mapped, format!(
-                        "{times} in {num_epochs} epochs: Axolotl never evaluates then; here it does, at the end"));
+                        "with {times} an epoch and num_epochs {num_epochs} Axolotl never evaluates; here it does, at the end"));
             }
             cadence
         }

@@ -252,7 +252,7 @@ fn evaluations_happen_where_axolotl_forgets_them() {
     assert_eq!(
         notes(&loaded, NoteKind::Mapped),
         [
-            "`evals_per_epoch`: 1 in 1 epochs: Axolotl never evaluates then; here it does, at the end"
+            "`evals_per_epoch`: with 1 an epoch and num_epochs 1 Axolotl never evaluates; here it does, at the end"
         ]
     );
     assert!(notes(&with("val_set_size: 9\nevals_per_epoch: 2\n"), NoteKind::Mapped).is_empty());

@@ -96,7 +96,13 @@ fn numbers_out_of_range_are_refused() {
         ("weight_decay: .nan\n", "must be a number of at least 0, found `.nan`"),
         ("weight_decay: .inf\n", "must be a number of at least 0, found `.inf`"),
         ("warmup_ratio: 1.5\n", "must be a number from 0 to 1, found `1.5`"),
-        ("num_epochs: 0\n", "must be a number above 0, found `0`"),
+        ("num_epochs: 0\n", "must be a number above 0 and at most 100000, found `0`"),
+        ("num_epochs: 1e300\n", "must be a number above 0 and at most 100000, found `1e300`"),
+        (
+            "lora_rank_pattern: {q_proj: 1000000}\n",
+            "`lora_rank_pattern.q_proj` is 1000000, the most is 16384",
+        ),
+        ("sequence_len: 100000000\n", "the most is 16777216"),
         ("micro_batch_size: 0\n", "must be a whole number of at least 1, found `0`"),
         ("micro_batch_size: 0.05\n", "must be a whole number of at least 1, found `0.05`"),
         ("micro_batch_size: 99999999999\n", "the most is 1000000000"),
@@ -286,4 +292,22 @@ unknown key `lora_rr`
  --> --set lora_rr=8
  = help: did you mean `lora_r`?"
     );
+}
+
+#[test]
+fn a_file_that_is_no_recipe_at_all_is_answered_soon_and_in_short() {
+    let rows: Vec<String> = (0..9000).map(|i| format!("column{i}: value\n")).collect();
+    let rows = rows.concat();
+    let Err(error) = parse(&rows) else { panic!("accepted") };
+    let problems = error.problems();
+    assert_eq!(problems.len(), 108, "a hundred, seven keys that are missing, and a count");
+    assert_eq!(problems[107].what, "8900 more problems");
+}
+
+#[test]
+fn a_recipe_from_windows_is_the_same_recipe() {
+    let windows = format!("\u{feff}{}", LEAST.replace('\n', "\r\n"));
+    assert_eq!(parse(&windows).unwrap().recipe, parse(LEAST).unwrap().recipe);
+    let said = complaint_about(&format!("{windows}lora_dorpout: 0.1\r\n"));
+    assert!(said.contains("10 | lora_dorpout: 0.1\n"), "{said:?}");
 }

@@ -1,7 +1,7 @@
 //! No key is accepted and forgotten.
 
-use ft_recipes::NoteKind;
 use ft_recipes::keys::{Verdict, all};
+use ft_recipes::{NoteKind, Standing};
 
 use super::{LEAST, complaint, notes, parse};
 
@@ -114,4 +114,32 @@ fn an_empty_value_is_an_absent_key() {
             assert_eq!(loaded.notes, least.notes, "{}", key.name);
         }
     }
+}
+
+#[test]
+fn every_key_of_the_file_is_accounted_for() {
+    let lines = "tf32: true\nrevision_of_model: a\nfsdp: [full_shard]\ndebug: true\nwandb_name:\nrl: null\n";
+    let loaded = parse(&format!("{LEAST}{lines}")).unwrap();
+    let keys: Vec<(&str, Standing)> =
+        loaded.keys.iter().map(|(key, standing)| (key.as_str(), *standing)).collect();
+    assert_eq!(keys.len(), 7 + 6);
+    assert!(keys[..7].iter().all(|(_, standing)| *standing == Standing::Read));
+    assert_eq!(
+        keys[7..],
+        [
+            ("tf32", Standing::NoEffect),
+            ("revision_of_model", Standing::Renamed),
+            ("fsdp", Standing::OneDevice),
+            ("debug", Standing::Dead),
+            ("wandb_name", Standing::Empty),
+            ("rl", Standing::Empty),
+        ]
+    );
+}
+
+#[test]
+fn two_spellings_of_one_key_are_one_too_many() {
+    let said = complaint("eval_strategy: no\nevaluation_strategy: epoch\n");
+    let wanted = "`evaluation_strategy` is another spelling of `eval_strategy`, and both are set\n";
+    assert!(said.starts_with(wanted), "{said}");
 }
