@@ -93,14 +93,39 @@ impl Adapter {
         self.a.dims()[0]
     }
 
+    /// Trained numbers.
+    pub fn parameters(&self) -> usize {
+        let [r, k] = self.a.dims();
+        let n = self.b.dims()[0];
+        r * (n + k) + self.magnitude.as_ref().map_or(0, |_| n)
+    }
+
+    /// Constant factors `[R, k]` and `[n, R]` whose product is all that the adapter adds to the
+    /// weight: A and B, or `[A; A₀]` and `[B, −B₀]` if some were taken out of the weight, since
+    /// `B·A − B₀·A₀` is their product.
+    pub fn folded(&self) -> (Tensor<2>, Tensor<2>) {
+        let (a, b) = (plain(&self.a), plain(&self.b));
+        match &self.origin {
+            Some((a0, b0)) => {
+                (Tensor::cat(vec![a, plain(a0)], 0), Tensor::cat(vec![b, plain(b0).neg()], 1))
+            }
+            None => (a, b),
+        }
+    }
+
+    /// The rank of [`Adapter::folded`].
+    pub fn folded_rank(&self) -> usize {
+        self.rank() * if self.origin.is_some() { 2 } else { 1 }
+    }
+
     /// Recomputes what depends on the factors; called whenever they have changed.
     ///
     /// `‖W + sBA‖² = ‖W‖² + 2s⟨W, BA⟩ + s²‖BA‖²`, row by row: `⟨W, BA⟩` from `W·Aᵀ` and `‖BA‖²` from
-    /// `A·Aᵀ`, so nothing of the size of `W` is made. The norm is held constant in the backward
+    /// `A·Aᵀ` (with the folded factors, if some were taken out of the weight), so nothing of the size of `W` is made. The norm is held constant in the backward
     /// pass, as the paper has it (§4.3).
     pub fn refresh(&mut self, weight: &Packed) {
         let Some(squares) = &self.weight_squares else { return };
-        let (a, b) = (plain(&self.a), plain(&self.b));
+        let (a, b) = self.folded();
         let along = packed_matmul(a.clone(), weight).transpose(); // W·Aᵀ [n, r]
         let cross = (along * b.clone()).sum_dim(1).transpose(); // [1, n]
         let low = (b.clone().matmul(a.clone().matmul(a.transpose())) * b).sum_dim(1).transpose();

@@ -12,7 +12,19 @@
 #![forbid(unsafe_code)]
 
 mod adapter;
+mod attach;
+mod draws;
+pub mod file;
+mod init;
+mod nearest;
 mod projection;
+mod targets;
+#[cfg(test)]
+mod testing;
 
 pub use adapter::{Adapter, ParameterKind, Pass};
+pub use attach::{Attached, attach};
+pub use file::{AdapterFileError, Installed, PeftAdapter, SaveMeta, save};
+pub use init::{InitialFactors, initial_factors};
 pub use projection::Projection;
+pub use targets::{AdapterPlan, TargetError, plan};

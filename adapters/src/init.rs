@@ -1,0 +1,98 @@
+//! How the factors start.
+
+use ft_kernels::Packed;
+use ft_recipes::AdapterInit;
+
+use crate::draws::Draws;
+
+/// Factors on the host, row-major.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InitialFactors {
+    /// `[r, k]`.
+    pub a: Vec<f32>,
+    /// `[n, r]`.
+    pub b: Vec<f32>,
+    /// Whether `s·B·A` is part of the weight, so that it must be subtracted for good.
+    pub taken_from_weight: bool,
+}
+
+/// The factors that an adapter of `weight` starts with.
+///
+/// | init | A | B |
+/// |---|---|---|
+/// | default | uniform in `(-1/√k, 1/√k)` | 0 |
+/// | gaussian | normal, σ = 1/r | 0 |
+///
+/// The default's bound is Kaiming's for a leaky ReLU of slope √5, `√(6 / ((1 + 5)·k))`. The numbers
+/// depend on the seed and the projection's name alone, not on its place or on the machine.
+///
+/// # Source
+///
+/// `LoraLayer.reset_lora_parameters` in `tuners/lora/layer.py`, PEFT 0.21.2.
+#[expect(clippy::cast_possible_truncation, reason = "factors are f32")]
+pub fn initial_factors(
+    init: AdapterInit,
+    weight: &Packed,
+    rank: usize,
+    scale: f32,
+    seed: u64,
+    name: &str,
+) -> InitialFactors {
+    let (n, k) = (weight.rows(), weight.cols());
+    let draws = Draws::new(seed, "init", name);
+    let count = (rank * k) as u64;
+    let beside =
+        |a: Vec<f32>| InitialFactors { a, b: vec![0.0; n * rank], taken_from_weight: false };
+    match init {
+        AdapterInit::Default => {
+            let bound = 1.0 / (k as f64).sqrt();
+            beside((0..count).map(|i| ((2.0 * draws.unit(i) - 1.0) * bound) as f32).collect())
+        }
+        AdapterInit::Gaussian => {
+            let sigma = 1.0 / rank as f64;
+            beside((0..count).map(|i| (draws.normal(i) * sigma) as f32).collect())
+        }
+        AdapterInit::Pissa { .. } | AdapterInit::Olora => todo!("{scale}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ft_kernels::Format;
+
+    use super::*;
+    use crate::testing::packed;
+
+    #[test]
+    fn the_default_is_uniform_within_the_root_of_the_inputs_and_adds_nothing() {
+        let weight = packed("w", Format::F32, 3, 64);
+        let factors = initial_factors(AdapterInit::Default, &weight, 512, 1.0, 7, "x.q_proj");
+        let InitialFactors { a, b, taken_from_weight } = &factors;
+        assert!(b.iter().all(|b| *b == 0.0) && b.len() == 3 * 512 && !taken_from_weight);
+        let (low, high) = a.iter().fold((0.0f32, 0.0f32), |(l, h), a| (l.min(*a), h.max(*a)));
+        assert!(low < -0.1249 && low >= -0.125 && high > 0.1249 && high <= 0.125, "{low} {high}");
+        let variance = a.iter().map(|a| a * a).sum::<f32>() / a.len() as f32;
+        assert!((variance - 0.125 * 0.125 / 3.0).abs() < 1e-4, "{variance}");
+        assert_eq!(
+            factors,
+            initial_factors(AdapterInit::Default, &weight, 512, 1.0, 7, "x.q_proj")
+        );
+        assert_ne!(
+            factors,
+            initial_factors(AdapterInit::Default, &weight, 512, 1.0, 8, "x.q_proj")
+        );
+        assert_ne!(
+            factors,
+            initial_factors(AdapterInit::Default, &weight, 512, 1.0, 7, "x.k_proj")
+        );
+    }
+
+    #[test]
+    fn gaussian_factors_have_the_deviation_of_one_by_rank() {
+        let weight = packed("w", Format::F32, 3, 4096);
+        let factors = initial_factors(AdapterInit::Gaussian, &weight, 8, 1.0, 7, "x.q_proj");
+        let variance = factors.a.iter().map(|a| a * a).sum::<f32>() / factors.a.len() as f32;
+        assert!((variance.sqrt() - 0.125).abs() < 2e-3, "{variance}");
+        assert!(factors.b.iter().all(|b| *b == 0.0));
+    }
+}
