@@ -1,0 +1,328 @@
+//! The decoder: embedding, blocks, norm, head.
+
+use std::sync::Arc;
+
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use ft_adapters::{ParameterKind, Pass, Projection};
+use ft_kernels::{
+    Angles, Boundaries, Head, KeyValues, Packed, Targets, linear_cross_entropy, log_likelihoods,
+    packed_embedding, packed_matmul,
+};
+
+use crate::family::Blueprint;
+use crate::layers::{Block, Frequencies, Norm};
+
+/// Tokens of one pass: documents laid end to end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Input {
+    /// `T` ids.
+    pub ids: Vec<u32>,
+    /// Where documents begin, and `T`.
+    pub boundaries: Boundaries,
+    /// Position of each token in its document.
+    pub positions: Vec<u32>,
+}
+
+impl Input {
+    /// Documents that begin at `starts` (ascending, the first at 0).
+    pub fn new(ids: Vec<u32>, starts: &[usize]) -> Self {
+        let mut boundaries: Vec<usize> = starts.to_vec();
+        boundaries.push(ids.len());
+        let mut positions = Vec::with_capacity(ids.len());
+        for pair in boundaries.windows(2) {
+            positions.extend((0..pair[1] - pair[0]).map(index));
+        }
+        Self { ids, boundaries: boundaries.into(), positions }
+    }
+
+    /// One document.
+    pub fn one(ids: Vec<u32>) -> Self {
+        Self::new(ids, &[0])
+    }
+}
+
+fn index(position: usize) -> u32 {
+    u32::try_from(position).expect("a document has fewer than 2³² tokens")
+}
+
+/// What all blocks of one pass share.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// Training or inference.
+    pub pass: Pass,
+    /// Where documents begin.
+    pub boundaries: Boundaries,
+    global_angles: Arc<Angles>,
+    local_angles: Arc<Angles>,
+}
+
+impl Context {
+    /// The angles of a layer.
+    pub fn angles(&self, local: bool) -> &Arc<Angles> {
+        if local { &self.local_angles } else { &self.global_angles }
+    }
+}
+
+/// The keys and values of one sequence in all layers.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    layers: Vec<KeyValues>,
+    tokens: usize,
+}
+
+impl Cache {
+    /// Tokens it holds.
+    pub fn len(&self) -> usize {
+        self.tokens
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.tokens == 0
+    }
+}
+
+/// A table `[V, D]`: the embedding or the head.
+#[derive(Debug, Clone)]
+pub struct Table {
+    /// The checkpoint's name: `model.embed_tokens` or `lm_head`.
+    pub name: String,
+    /// Frozen.
+    pub weight: Packed,
+    /// Trained in its place (`lora_modules_to_save`).
+    pub trained: Option<Tensor<2>>,
+}
+
+/// A decoder-only language model. Shape letters: see the crate's documentation.
+#[derive(Debug, Clone)]
+pub struct Decoder {
+    /// What it is.
+    pub blueprint: Blueprint,
+    /// Where its tensors are, without autodiff.
+    pub device: Device,
+    /// The embedding.
+    pub embed_tokens: Table,
+    /// The blocks.
+    pub blocks: Vec<Block>,
+    /// Before the head.
+    pub norm: Norm,
+    /// The head, if it is not the embedding.
+    pub lm_head: Option<Table>,
+    pub(crate) global_frequencies: Frequencies,
+    pub(crate) local_frequencies: Frequencies,
+}
+
+impl Decoder {
+    /// What the blocks of a pass over this input share.
+    pub fn context(&self, input: &Input, pass: Pass) -> Context {
+        let global_angles = self.global_frequencies.angles(&input.positions);
+        let local_angles = if self.local_frequencies == self.global_frequencies {
+            Arc::clone(&global_angles)
+        } else {
+            self.local_frequencies.angles(&input.positions)
+        };
+        Context { pass, boundaries: Arc::clone(&input.boundaries), global_angles, local_angles }
+    }
+
+    /// Ids to `[T, D]`.
+    pub fn embed(&self, ids: &[u32], pass: Pass) -> Tensor<2> {
+        let scale = self.blueprint.embedding_scale;
+        match &self.embed_tokens.trained {
+            None => packed_embedding(ids, &self.embed_tokens.weight, scale, &self.device),
+            Some(table) => {
+                let table = if pass.is_training() {
+                    table.clone()
+                } else {
+                    table.clone().without_autodiff()
+                };
+                table.select(0, int_tensor(ids, &self.device)) * scale
+            }
+        }
+    }
+
+    /// `[T, D]` through all blocks and the last norm.
+    pub fn hidden(&self, input: &Input, pass: Pass) -> Tensor<2> {
+        let context = self.context(input, pass);
+        let embedded = self.embed(&input.ids, pass);
+        self.hidden_from(embedded, &context)
+    }
+
+    /// Embedded tokens `[T, D]` through all blocks and the last norm.
+    pub fn hidden_from(&self, embedded: Tensor<2>, context: &Context) -> Tensor<2> {
+        let x = self.blocks.iter().fold(embedded, |x, block| block.forward(x, context, None));
+        self.norm.forward(x)
+    }
+
+    fn head_table(&self) -> &Table {
+        self.lm_head.as_ref().unwrap_or(&self.embed_tokens)
+    }
+
+    /// The frozen head.
+    fn head(&self) -> Head {
+        Head { weight: self.head_table().weight.clone(), softcap: self.blueprint.logit_softcap }
+    }
+
+    /// The weighted sum of next-token losses over the targets, `[1]`; see [`linear_cross_entropy`].
+    pub fn loss(&self, hidden: Tensor<2>, targets: &Arc<Targets>, pass: Pass) -> Tensor<1> {
+        match &self.head_table().trained {
+            None => linear_cross_entropy(hidden, &self.head(), targets),
+            Some(table) => {
+                let table = if pass.is_training() {
+                    table.clone()
+                } else {
+                    table.clone().without_autodiff()
+                };
+                let weights = TensorData::new(targets.weights.clone(), [targets.weights.len()]);
+                let weights = Tensor::<1>::from_data(weights, &self.device);
+                -(self.trained_log_likelihoods(hidden, table, targets) * weights).sum()
+            }
+        }
+    }
+
+    /// The natural logarithm of each target's probability, `[targets]`. No gradient.
+    pub fn log_likelihoods(&self, hidden: Tensor<2>, targets: &Arc<Targets>) -> Tensor<1> {
+        match &self.head_table().trained {
+            None => log_likelihoods(hidden, &self.head(), targets),
+            Some(table) => {
+                self.trained_log_likelihoods(hidden, table.clone().without_autodiff(), targets)
+            }
+        }
+    }
+
+    /// With a head that is trained: plain operations, because its gradient is wanted too.
+    fn trained_log_likelihoods(
+        &self,
+        hidden: Tensor<2>,
+        table: Tensor<2>,
+        targets: &Targets,
+    ) -> Tensor<1> {
+        let count = targets.ids.len();
+        let rows = hidden.select(0, int_tensor(&targets.rows, &self.device));
+        let logits = self.capped(rows.matmul(table.transpose())); // [targets, V]
+        let ids = int_tensor(&targets.ids, &self.device).reshape([count, 1]);
+        log_softmax(logits, 1).gather(1, ids).reshape([count])
+    }
+
+    fn capped(&self, logits: Tensor<2>) -> Tensor<2> {
+        match self.blueprint.logit_softcap {
+            Some(cap) => (logits / cap).tanh() * cap,
+            None => logits,
+        }
+    }
+
+    /// Hidden states `[T, D]` to logits `[T, V]`, for inference.
+    pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
+        let table = self.head_table();
+        let logits = match &table.trained {
+            None => packed_matmul(hidden, &table.weight),
+            Some(trained) => hidden.matmul(trained.clone().without_autodiff().transpose()),
+        };
+        self.capped(logits)
+    }
+
+    /// An empty cache.
+    pub fn cache(&self, capacity_tokens: usize) -> Cache {
+        let width = self.blueprint.kv_heads * self.blueprint.head_dim;
+        let layer = || KeyValues::with_capacity(capacity_tokens, width);
+        Cache { layers: self.blocks.iter().map(|_| layer()).collect(), tokens: 0 }
+    }
+
+    /// Reads new tokens into the caches of their sequences and returns the hidden state of each
+    /// sequence's last token, `[sequences, D]`.
+    pub fn read(&self, sequences: &mut [(&mut Cache, &[u32])]) -> Tensor<2> {
+        let mut ids = Vec::new();
+        let mut starts = Vec::with_capacity(sequences.len());
+        let mut positions = Vec::new();
+        let mut last = Vec::with_capacity(sequences.len());
+        for (cache, new) in &*sequences {
+            assert!(!new.is_empty(), "a sequence reads at least one token");
+            starts.push(ids.len());
+            ids.extend_from_slice(new);
+            positions.extend((cache.tokens..cache.tokens + new.len()).map(index));
+            last.push(index(ids.len() - 1));
+        }
+        let input = Input { positions, ..Input::new(ids, &starts) };
+        let context = self.context(&input, Pass::Inference);
+        let mut x = self.embed(&input.ids, Pass::Inference);
+        for (layer, block) in self.blocks.iter().enumerate() {
+            let mut caches: Vec<(&mut KeyValues, usize)> = sequences
+                .iter_mut()
+                .map(|(cache, new)| (&mut cache.layers[layer], new.len()))
+                .collect();
+            x = block.forward(x, &context, Some(&mut caches));
+        }
+        for (cache, new) in sequences {
+            cache.tokens += new.len();
+        }
+        self.norm.forward(x.select(0, int_tensor(&last, &self.device)))
+    }
+
+    /// All projections, in order.
+    pub fn projections(&self) -> Vec<&Projection> {
+        self.blocks.iter().flat_map(Block::projections).collect()
+    }
+
+    /// All projections, to attach to.
+    pub fn projections_mut(&mut self) -> Vec<&mut Projection> {
+        self.blocks.iter_mut().flat_map(Block::projections_mut).collect()
+    }
+
+    /// Embedding and head.
+    pub fn tables_mut(&mut self) -> Vec<&mut Table> {
+        std::iter::once(&mut self.embed_tokens).chain(self.lm_head.as_mut()).collect()
+    }
+
+    /// Name, kind and value of each trained tensor, in a fixed order.
+    pub fn trained(&self) -> Vec<(&str, ParameterKind, &Tensor<2>)> {
+        let mut all = Vec::new();
+        for table in std::iter::once(&self.embed_tokens).chain(self.lm_head.as_ref()) {
+            if let Some(trained) = &table.trained {
+                all.push((table.name.as_str(), ParameterKind::Whole, trained));
+            }
+        }
+        for projection in self.projections() {
+            if let Some(adapter) = &projection.adapter {
+                let name = projection.name.as_str();
+                all.push((name, ParameterKind::A, &adapter.a));
+                all.push((name, ParameterKind::B, &adapter.b));
+                if let Some(magnitude) = &adapter.magnitude {
+                    all.push((name, ParameterKind::Magnitude, magnitude));
+                }
+            }
+        }
+        all
+    }
+
+    /// Calls `f` with each trained tensor, in the order of [`Decoder::trained`], to change it.
+    pub fn update_trained(&mut self, f: &mut dyn FnMut(&str, ParameterKind, &mut Tensor<2>)) {
+        for table in std::iter::once(&mut self.embed_tokens).chain(self.lm_head.as_mut()) {
+            if let Some(trained) = &mut table.trained {
+                f(&table.name, ParameterKind::Whole, trained);
+            }
+        }
+        for block in &mut self.blocks {
+            for projection in block.projections_mut() {
+                let Projection { name, weight, adapter, .. } = projection;
+                if let Some(adapter) = adapter {
+                    adapter.visit(&mut |kind, tensor| f(name, kind, tensor));
+                    adapter.refresh(weight);
+                }
+            }
+        }
+    }
+
+    /// Bytes of the frozen matrices as they are kept.
+    pub fn base_bytes(&self) -> usize {
+        let tables = std::iter::once(&self.embed_tokens).chain(self.lm_head.as_ref());
+        tables.map(|table| table.weight.bytes()).sum::<usize>()
+            + self.projections().iter().map(|p| p.weight.bytes()).sum::<usize>()
+    }
+}
+
+fn int_tensor(values: &[u32], device: &Device) -> Tensor<1, Int> {
+    let values: Vec<i32> =
+        values.iter().map(|v| i32::try_from(*v).expect("ids and rows fit in an i32")).collect();
+    let shape = [values.len()];
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
