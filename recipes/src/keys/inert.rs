@@ -15,7 +15,7 @@ const REPORT: &str = "ft writes metrics.jsonl, TensorBoard's event files and rep
                       nothing over the network";
 const HUB: &str = "ft sends nothing to a hub";
 const MOE: &str = "how mixture-of-experts layers run; dense models have none";
-const GRADIO: &str = "ft has no such page; `ft chat` talks to a model";
+const GRADIO: &str = "ft has no such page";
 const REPLACED: &str = "name prompts in `sample_prompts` to see answers at each evaluation";
 const DERIVED: &str = "Axolotl sets it for itself; ft reads the model's own configuration";
 const COMPILE: &str = "kernels are compiled ahead of time";
@@ -34,7 +34,7 @@ const TILED: &str = "activations are recomputed block by block with `gradient_ch
 pub(super) const KEYS: &[Key] = &[
     checked("plugins", "Liger, cut cross entropy, kernels and loggers only change how Axolotl executes; a plugin that changes the training is refused"),
     checked("unfrozen_parameters", "beside an adapter only patterns of the language model's own parameters, which stay frozen in Axolotl as well"),
-    checked("peft", "only an empty map: LoftQ is refused, `peft_init_lora_weights: pissa` also starts close to the unquantised weight"),
+    checked("peft", "only an empty map: LoftQ, which replaces weights of the base, is refused"),
     checked("model_config", "only `output_router_logits`, which dense models do not have: the model's configuration is never changed"),
     only("save_safetensors", &["true"], "adapters and checkpoints are always safetensors"),
     only("metric_for_best_model", &["eval_loss", "loss"], "the best checkpoint is that of the lowest held-out loss"),
@@ -219,8 +219,8 @@ pub(super) const KEYS: &[Key] = &[
     inert("otel_metrics_port", REPORT),
     inert("include_tokens_per_second", "tokens per second are always reported"),
     inert("include_tkps", "tokens per second are always reported"),
-    inert("profiler_steps", "`ft bench` measures"),
-    inert("profiler_steps_start", "`ft bench` measures"),
+    inert("profiler_steps", "metrics.jsonl has the speed of every step"),
+    inert("profiler_steps_start", "metrics.jsonl has the speed of every step"),
     inert("push_dataset_to_hub", HUB),
     inert("hub_model_id", HUB),
     inert("hub_strategy", HUB),

@@ -74,7 +74,7 @@ pub(super) const KEYS: &[Key] = &[
     refused("peft_layer_replication", "blocks are not repeated", "raise `lora_r` instead"),
     refused("peft_trainable_token_indices", "embeddings are trained whole or not at all", "use `lora_modules_to_save: [embed_tokens]`"),
     refused("peft_ensure_weight_tying", "a head tied to the embedding is named by `embed_tokens`", "remove it, and name `embed_tokens` in `lora_modules_to_save`"),
-    refused("merge_lora", "a recipe trains", "merge afterwards with `ft merge`"),
+    refused("merge_lora", "a recipe trains", "the run folder's `adapter/` is in PEFT's layout, which other tools merge"),
 
     // Vocabulary.
     refused("tokens", EMBEDDING, EMBEDDING_HELP),
