@@ -1,5 +1,6 @@
 //! Recipes as a user writes them: what is understood, what is said, what is refused.
 
+mod data;
 mod dialect;
 mod errors;
 mod keys;
