@@ -9,6 +9,8 @@
 mod builtin;
 mod clock;
 mod error;
+mod layout;
+mod marker;
 mod marks;
 mod values;
 

@@ -114,7 +114,7 @@ impl Tokenizer {
         for (key, value) in metadata.iter().filter(|(key, _)| key.starts_with("tokenizer.ggml.")) {
             hash.update(key.as_bytes());
             hash.update([0]);
-            hash_value(&mut hash, value);
+            gguf::hash_value(&mut hash, value);
         }
         Ok(Self::new(parts, file, hash))
     }
@@ -311,12 +311,6 @@ impl Tokenizer {
         self.special.contains(&id)
     }
 
-    /// Whether an id was added to the model's vocabulary, special or not.
-    fn is_added(&self, id: u32) -> bool {
-        self.special.contains(&id)
-            || self.inner.get_added_vocabulary().get_added_tokens_decoder().contains_key(&id)
-    }
-
     /// Beginning of text.
     pub fn bos(&self) -> Option<u32> {
         self.named.bos
@@ -378,26 +372,5 @@ impl Tokenizer {
 fn replace(ids: &mut [u32], old: Option<u32>, new: u32) {
     for id in ids.iter_mut().filter(|id| Some(**id) == old) {
         *id = new;
-    }
-}
-
-/// Adds the bytes of a value to a hash.
-fn hash_value(hash: &mut Sha256, value: &ft_gguf::Value) {
-    use ft_gguf::{Array, Value};
-    match value {
-        Value::String(text) => hash.update(text.as_bytes()),
-        Value::Array(Array::String(strings)) => {
-            for text in strings {
-                hash.update((text.len() as u64).to_le_bytes());
-                hash.update(text.as_bytes());
-            }
-        }
-        Value::Array(Array::F32(numbers)) => {
-            numbers.iter().for_each(|number| hash.update(number.to_le_bytes()));
-        }
-        Value::Array(Array::I32(numbers)) => {
-            numbers.iter().for_each(|number| hash.update(number.to_le_bytes()));
-        }
-        other => hash.update(format!("{other:?}").as_bytes()),
     }
 }

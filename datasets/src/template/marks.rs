@@ -8,25 +8,23 @@
 //! with nothing but a mark in its place, and its turn is where the two texts differ. If that is
 //! not clear either, the row is refused: there is never a guess.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 use minijinja::Value;
 use serde_json::Value as Json;
 
-use super::values::value_of;
-use super::{RenderOptions, Template, TemplateError, message_value, message_with};
-use crate::chat::{Content, Conversation, Message};
+use super::layout::{Piece, layouts};
+use super::marker::{MARKS, Marker};
+use super::{RenderOptions, Template, TemplateError, message_value};
+use crate::chat::{Content, Conversation};
 
 /// Around what `{% generation %}` encloses.
 pub(super) const LEARNED_OPEN: char = '\u{10FFFE}';
 pub(super) const LEARNED_CLOSE: char = '\u{10FFFF}';
 /// Private-use planes 15 and 16; in each, the marks of one rendering.
 const PLANES: [u32; 2] = [0xF_0000, 0x10_0000];
-/// Marks of a plane, opening and closing, without the two above.
-const MARKS: u32 = 0xFFFC;
 /// Fields in which models keep their reasoning.
-const REASONING: [&str; 3] = ["reasoning_content", "reasoning", "thinking"];
+pub(super) const REASONING: [&str; 3] = ["reasoning_content", "reasoning", "thinking"];
 /// Fields that a template turns into text of its own.
 const CALLS: [&str; 2] = ["tool_calls", "function_call"];
 
@@ -70,213 +68,6 @@ pub enum SpanKind {
     Content,
     /// Its reasoning.
     Reasoning,
-}
-
-/// A piece of a message's text that gets marks: bytes of that text.
-#[derive(Clone)]
-struct Piece {
-    kind: SpanKind,
-    field: Option<String>,
-    /// Position in a list of parts.
-    part: Option<usize>,
-    range: Range<usize>,
-    skipped: usize,
-}
-
-/// How far into white space the marks go, for templates that trim.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Trim {
-    left: bool,
-    right: bool,
-}
-
-const OUTER: Trim = Trim { left: false, right: false };
-const TRIMS: [Trim; 4] = [
-    OUTER,
-    Trim { left: true, right: true },
-    Trim { left: true, right: false },
-    Trim { left: false, right: true },
-];
-
-fn trimmed(text: &str, within: Range<usize>, trim: Trim) -> Range<usize> {
-    let part = &text[within.clone()];
-    let left = if trim.left { part.len() - part.trim_start().len() } else { 0 };
-    let right = if trim.right { part.len() - part.trim_end().len() } else { 0 };
-    if left + right >= part.len() {
-        return within;
-    }
-    within.start + left..within.end - right
-}
-
-/// All ways to mark a message, the likeliest first; each is a list of pieces.
-fn layouts(message: &Message) -> Vec<Vec<Piece>> {
-    let mut layouts: Vec<Vec<Piece>> = Vec::new();
-    for trim in TRIMS {
-        layouts.push(pieces(message, |text| vec![trimmed(text, 0..text.len(), trim)]));
-    }
-    // Reasoning inside of the content, which many templates cut off or set anew.
-    let cut = message.content.text().and_then(|text| Some((text, text.rfind("</think>")?)));
-    if let Some((text, end)) = cut {
-        let begin = text[..end].find("<think>").map_or(0, |at| at + "<think>".len());
-        let answer = end + "</think>".len()..text.len();
-        for trim in TRIMS {
-            let inner = Trim { left: true, right: true };
-            let split = |text: &str| {
-                [trimmed(text, begin..end, inner), trimmed(text, answer.clone(), trim)]
-                    .into_iter()
-                    .filter(|range| !text[range.clone()].trim().is_empty())
-                    .collect()
-            };
-            let of_content =
-                pieces(
-                    message,
-                    |whole| {
-                        if whole == text { split(whole) } else { vec![0..whole.len()] }
-                    },
-                );
-            layouts.push(of_content);
-        }
-    }
-    layouts.dedup_by(|a, b| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.range == b.range));
-    layouts
-}
-
-/// The pieces of a message; `cut` gives the ranges of a text that are marked.
-fn pieces(message: &Message, cut: impl Fn(&str) -> Vec<Range<usize>>) -> Vec<Piece> {
-    let mut pieces = Vec::new();
-    let mut add = |text: &str, kind, field: Option<&str>, part, before: usize| {
-        for range in cut(text).into_iter().filter(|range| !range.is_empty()) {
-            let skipped = before + text[..range.start].chars().count();
-            pieces.push(Piece { kind, field: field.map(str::to_owned), part, range, skipped });
-        }
-    };
-    for field in REASONING {
-        if let Some(Json::String(text)) = message.extra.get(field) {
-            add(text, SpanKind::Reasoning, Some(field), None, 0);
-        }
-    }
-    match &message.content {
-        Content::Text(text) => add(text, SpanKind::Content, None, None, 0),
-        Content::Json(Json::Array(parts)) => {
-            let mut before = 0;
-            for (index, part) in parts.iter().enumerate() {
-                let text = part.as_str().or_else(|| part["text"].as_str());
-                if let Some(text) = text {
-                    add(text, SpanKind::Content, None, Some(index), before);
-                    before += text.chars().count();
-                }
-            }
-        }
-        Content::Json(_) => {}
-    }
-    pieces
-}
-
-/// Gives out marks and remembers what they stand for.
-struct Marker {
-    plane: u32,
-    slots: Vec<(usize, Piece)>,
-}
-
-impl Marker {
-    fn pair(&mut self, message: usize, piece: Piece) -> Result<(char, char), TemplateError> {
-        let slot = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
-        if slot >= MARKS / 2 {
-            return Err(TemplateError::NoMarks);
-        }
-        self.slots.push((message, piece));
-        let mark = |number: u32| char::from_u32(self.plane + number).expect("a private-use plane");
-        Ok((mark(2 * slot), mark(2 * slot + 1)))
-    }
-
-    /// A text with marks around its pieces.
-    fn mark(
-        &mut self,
-        message: usize,
-        text: &str,
-        pieces: &[&Piece],
-    ) -> Result<String, TemplateError> {
-        let mut out = String::with_capacity(text.len() + 8 * pieces.len());
-        let mut from = 0;
-        for piece in pieces {
-            let (open, close) = self.pair(message, (*piece).clone())?;
-            out.push_str(&text[from..piece.range.start]);
-            out.push(open);
-            out.push_str(&text[piece.range.clone()]);
-            out.push(close);
-            from = piece.range.end;
-        }
-        out.push_str(&text[from..]);
-        Ok(out)
-    }
-
-    /// A message with marks around its pieces.
-    fn message(
-        &mut self,
-        index: usize,
-        message: &Message,
-        pieces: &[Piece],
-    ) -> Result<Value, TemplateError> {
-        let of = |field: Option<&str>, part: Option<usize>| -> Vec<&Piece> {
-            pieces
-                .iter()
-                .filter(|piece| piece.field.as_deref() == field && piece.part == part)
-                .collect()
-        };
-        let mut fields = BTreeMap::new();
-        for field in REASONING {
-            if let Some(Json::String(text)) = message.extra.get(field) {
-                fields.insert(field, self.mark(index, text, &of(Some(field), None))?);
-            }
-        }
-        let content = match &message.content {
-            Content::Text(text) => Value::from(self.mark(index, text, &of(None, None))?),
-            Content::Json(Json::Array(parts)) => {
-                let mut marked = Vec::new();
-                for (position, part) in parts.iter().enumerate() {
-                    let pieces = of(None, Some(position));
-                    let mut part = part.clone();
-                    if let Some(text) = part.as_str() {
-                        part = Json::String(self.mark(index, text, &pieces)?);
-                    } else if let Some(Json::String(text)) = part.get_mut("text") {
-                        *text = self.mark(index, text, &pieces)?;
-                    }
-                    marked.push(value_of(&part));
-                }
-                Value::from(marked)
-            }
-            Content::Json(json) => value_of(json),
-        };
-        Ok(message_with(message, content, |field, value| {
-            fields.get(field).map_or_else(|| value_of(value), |text| Value::from(text.as_str()))
-        }))
-    }
-
-    /// Takes the marks out of a text; `None` if the rest is not `plain`, or if a mark is without
-    /// its partner. Gives for each slot where it stands, if it stands anywhere.
-    fn read(&self, marked: &str, plain: &str) -> Option<Vec<Option<Range<usize>>>> {
-        let mut rest = String::with_capacity(plain.len());
-        let mut opened: Vec<Option<usize>> = vec![None; self.slots.len()];
-        let mut found: Vec<Option<Range<usize>>> = vec![None; self.slots.len()];
-        for letter in marked.chars() {
-            let number = u32::from(letter).wrapping_sub(self.plane);
-            let slot = (number / 2) as usize;
-            if slot >= self.slots.len() {
-                rest.push(letter);
-            } else if number % 2 == 0 {
-                if opened[slot].replace(rest.len()).is_some() {
-                    return None; // said twice
-                }
-            } else {
-                if found[slot].is_some() {
-                    return None;
-                }
-                found[slot] = Some(opened[slot]?..rest.len());
-            }
-        }
-        let pairs = opened.iter().zip(&found).all(|(open, pair)| open.is_some() == pair.is_some());
-        (pairs && rest == plain).then_some(found)
-    }
 }
 
 impl Template {
@@ -394,7 +185,7 @@ impl Tracer<'_> {
         &self,
         marked: impl Iterator<Item = (usize, &'p Vec<Piece>)>,
     ) -> Result<Option<Vec<Option<Turn>>>, TemplateError> {
-        let mut marker = Marker { plane: self.plane, slots: Vec::new() };
+        let mut marker = Marker::new(self.plane);
         let mut values: Vec<Value> = self.conversation.messages.iter().map(message_value).collect();
         for (index, pieces) in marked {
             values[index] = marker.message(index, &self.conversation.messages[index], pieces)?;

@@ -6,7 +6,8 @@
 
 use std::collections::HashMap;
 
-use ft_gguf::Metadata;
+use ft_gguf::{Array, Metadata, Value};
+use sha2::{Digest, Sha256};
 use tokenizers::decoders::DecoderWrapper;
 use tokenizers::decoders::byte_fallback::ByteFallback;
 use tokenizers::decoders::byte_level::ByteLevel;
@@ -148,11 +149,12 @@ fn byte_level(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<Inner, Tok
         .ok_or(TokenizerFault::NoMerges { tokens })?;
     let mut merges = Merges::with_capacity(lines.len());
     for (index, line) in lines.iter().enumerate() {
-        // The space between the halves; neither half begins with one, since bytes are letters here.
-        let pair = line.get(1..).and_then(|rest| rest.find(' ')).map(|at| line.split_at(at + 1));
-        let Some((left, right)) = pair.map(|(left, right)| (left, &right[1..])) else {
+        // The space between the halves; neither begins with one, since bytes are letters here.
+        let first = line.chars().next().map_or(0, char::len_utf8);
+        let Some(at) = line[first..].find(' ').map(|at| first + at) else {
             return Err(TokenizerFault::BadMerge { merge: line.to_owned(), index });
         };
+        let (left, right) = (&line[..at], &line[at + 1..]);
         let known = |part: &str| vocabulary.ids.contains_key(part);
         if !(known(left) && known(right) && known(&format!("{left}{right}"))) {
             return Err(TokenizerFault::BadMerge { merge: line.to_owned(), index });
@@ -265,4 +267,24 @@ fn add_tokens(mut inner: Inner, vocabulary: &Vocabulary, kinds: &[i32]) -> Inner
     inner.add_special_tokens(&of(UNKNOWN, true));
     inner.add_tokens(&of(USER_DEFINED, false));
     inner
+}
+
+/// Adds the bytes of a value to a hash.
+pub(super) fn hash_value(hash: &mut Sha256, value: &Value) {
+    match value {
+        Value::String(text) => hash.update(text.as_bytes()),
+        Value::Array(Array::String(strings)) => {
+            for text in strings {
+                hash.update((text.len() as u64).to_le_bytes());
+                hash.update(text.as_bytes());
+            }
+        }
+        Value::Array(Array::F32(numbers)) => {
+            numbers.iter().for_each(|number| hash.update(number.to_le_bytes()));
+        }
+        Value::Array(Array::I32(numbers)) => {
+            numbers.iter().for_each(|number| hash.update(number.to_le_bytes()));
+        }
+        other => hash.update(format!("{other:?}").as_bytes()),
+    }
 }

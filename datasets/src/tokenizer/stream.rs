@@ -60,9 +60,6 @@ impl Tokenizer {
     /// just these bytes.
     pub fn token_bytes(&self, id: u32) -> Vec<u8> {
         let Some(token) = self.token(id) else { return Vec::new() };
-        if self.is_added(id) {
-            return token.into_bytes();
-        }
         match self.spelling {
             Spelling::ByteLevel => {
                 let bytes: Option<Vec<u8>> = token.chars().map(byte_of).collect();
