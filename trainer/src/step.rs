@@ -104,7 +104,9 @@ pub fn set_values(decoder: &mut Decoder, values: &[Vec<f32>]) {
 fn pass_key(seed: u64, step: u64, micro_batch: usize) -> u64 {
     let mut x = seed ^ 0x64_726f_706f_7574; // "dropout"
     for part in [step, micro_batch as u64] {
-        x = x.wrapping_add(0x9e37_79b9_7f4a_7c15).wrapping_add(part.wrapping_mul(0xd6e8_feb8_6659_fd93));
+        x = x
+            .wrapping_add(0x9e37_79b9_7f4a_7c15)
+            .wrapping_add(part.wrapping_mul(0xd6e8_feb8_6659_fd93));
         x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         x ^= x >> 31;
@@ -133,14 +135,15 @@ fn noise(input: &Input, width: usize, alpha: f64, key: u64, device: &Device) -> 
     Tensor::from_data(TensorData::new(noise, [input.ids.len(), width]), device)
 }
 
-/// Loss and gradients of a step, normalised by the trained tokens of all its micro-batches.
-pub(crate) fn gradients(
+/// Loss and gradients of a step, normalised by the trained tokens of all its micro-batches; the
+/// gradients are in the order of `parameters`.
+pub fn gradients(
     decoder: &Decoder,
     parameters: &[ParameterMeta],
     micro_batches: &[MicroBatch],
     step: u64,
     options: &StepOptions,
-) -> (f64, Collected) {
+) -> (f64, Vec<Vec<f32>>) {
     let normaliser: f64 = micro_batches.iter().map(MicroBatch::weight).sum();
     let mut collected = Collected::zeros(parameters);
     let mut loss = 0.0;
@@ -166,7 +169,7 @@ pub(crate) fn gradients(
             collected.add(decoder, &part.backward());
         }
     }
-    (loss, collected)
+    (loss, collected.sums)
 }
 
 /// One step: gradients of all micro-batches, clipped, and the update of the decoder's trained tensors.
@@ -182,8 +185,8 @@ pub fn step(
     (index, learning_rate): (u64, f64),
     options: &StepOptions,
 ) -> StepDone {
-    let (loss, mut collected) = gradients(decoder, parameters, micro_batches, index, options);
-    let grad_norm = clip(&mut collected.sums, options.max_grad_norm);
+    let (loss, mut gradients) = gradients(decoder, parameters, micro_batches, index, options);
+    let grad_norm = clip(&mut gradients, options.max_grad_norm);
     let done = StepDone {
         loss,
         grad_norm,
@@ -191,7 +194,7 @@ pub fn step(
         label_tokens: micro_batches.iter().map(MicroBatch::trained).sum(),
     };
     if loss.is_finite() && grad_norm.is_finite() {
-        optimizer.step(learning_rate, values, &collected.sums);
+        optimizer.step(learning_rate, values, &gradients);
         set_values(decoder, values);
     }
     done
