@@ -141,7 +141,8 @@ impl Checkpoints {
         let (name, path) = (name(step), self.folder.join(name(step)));
         let manifest = Manifest::of(step, contents).to_bytes();
         let exists = self.steps()?.contains(&step);
-        if exists && files.read(&path.join(MANIFEST)).is_ok_and(|there| there == manifest)
+        if exists
+            && files.read(&path.join(MANIFEST)).is_ok_and(|there| there == manifest)
             && self.load(&path).is_ok()
         {
             // The names may have been left unsynced by the attempt that wrote it.
@@ -292,8 +293,7 @@ impl Checkpoints {
     /// The folder cannot be listed.
     pub fn steps(&self) -> Result<Vec<u64>, FileError> {
         let names = self.files.names(&self.folder).doing("list", &self.folder)?;
-        let mut steps: Vec<u64> =
-            names.iter().filter_map(|name| step_of(name.to_str()?)).collect();
+        let mut steps: Vec<u64> = names.iter().filter_map(|name| step_of(name.to_str()?)).collect();
         steps.sort_unstable();
         Ok(steps)
     }

@@ -206,6 +206,9 @@ mod tests {
         let full = Err::<(), _>(io::Error::from(io::ErrorKind::StorageFull));
         let said = full.doing("write", Path::new("run/a.json")).unwrap_err().to_string();
         assert!(said.starts_with("cannot write `run/a.json`: "), "{said}");
-        assert!(said.ends_with("or lower `save_total_limit`, then go on with `--resume`"), "{said}");
+        assert!(
+            said.ends_with("or lower `save_total_limit`, then go on with `--resume`"),
+            "{said}"
+        );
     }
 }

@@ -14,3 +14,8 @@ pub use optimizer::{
 };
 pub use schedule::Schedule;
 pub use step::{StepDone, StepOptions, gradients, parameters, set_values, step, values};
+pub mod checkpoint;
+pub mod files;
+pub mod lock;
+pub mod manifest;
+pub mod run_folder;

@@ -172,7 +172,8 @@ fn compare(
     is: Option<&Value>,
     note: &mut dyn FnMut(&str, &str, &str),
 ) {
-    let inside = |name: &str| if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
+    let inside =
+        |name: &str| if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
     match (was, is) {
         (Some(Value::Object(was)), Some(Value::Object(is))) => {
             for (name, value) in was {
@@ -226,7 +227,8 @@ pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn manifest() -> RunManifest {
-        let file = |name: &str| FileDigest { name: name.to_owned(), bytes: 3, sha256: sha256(b"abc") };
+        let file =
+            |name: &str| FileDigest { name: name.to_owned(), bytes: 3, sha256: sha256(b"abc") };
         RunManifest {
             format: FORMAT,
             version: "0.1.0".to_owned(),

@@ -82,7 +82,10 @@ fn whatever_call_fails_and_however_the_machine_dies_the_last_saved_checkpoint_lo
                 files.fail(at, fault);
                 let saved = saved_before_an_error(&checkpoints);
                 // A crash is an error of the call it happened in; other faults may be survived.
-                assert_eq!(files.is_dead(), matches!(fault, Fault::CrashBefore | Fault::CrashAfter));
+                assert_eq!(
+                    files.is_dead(),
+                    matches!(fault, Fault::CrashBefore | Fault::CrashAfter)
+                );
                 files.restart(restart);
                 assert_newest(&checkpoints, saved, &place);
 
@@ -110,10 +113,8 @@ fn assert_newest(checkpoints: &Checkpoints, saved: usize, place: &str) -> Option
     };
     let last = saved.checked_sub(1).map(|last| SAVES[last]);
     let allowed = [last, SAVES.get(saved).copied()];
-    let is_allowed = allowed
-        .iter()
-        .flatten()
-        .any(|(step, version, _)| is(&newest, *step, &contents(*version)));
+    let is_allowed =
+        allowed.iter().flatten().any(|(step, version, _)| is(&newest, *step, &contents(*version)));
     assert!(is_allowed, "{place}: {saved} were saved, step {} loads", newest.step);
     Some(newest.step)
 }

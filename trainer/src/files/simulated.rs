@@ -162,7 +162,9 @@ impl World {
         let mut node = Node::Folder(0);
         for part in path.components() {
             if let Component::Normal(name) = part {
-                let Node::Folder(folder) = node else { return Err(ErrorKind::NotADirectory.into()) };
+                let Node::Folder(folder) = node else {
+                    return Err(ErrorKind::NotADirectory.into());
+                };
                 let names = &self.folders[folder].now;
                 node = *names.get(name).ok_or(io::Error::from(ErrorKind::NotFound))?;
             }

@@ -108,12 +108,8 @@ mod tests {
         let later = folder.path().join("not/there/yet");
         let free = free_bytes(&later).unwrap();
         assert!(free > 0);
-        let small = SpaceNeeded {
-            checkpoint_bytes: 1,
-            checkpoints: 4,
-            adapter_bytes: 2,
-            report_bytes: 3,
-        };
+        let small =
+            SpaceNeeded { checkpoint_bytes: 1, checkpoints: 4, adapter_bytes: 2, report_bytes: 3 };
         assert_eq!(small.total(), 10);
         small.check(&later).unwrap();
         let large = SpaceNeeded { checkpoint_bytes: u64::MAX / 2, ..small };

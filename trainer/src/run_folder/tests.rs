@@ -175,6 +175,7 @@ fn the_adapter_is_replaced_as_a_whole_and_nothing_is_left_beside_it() {
     opened.run.write_report("<html>").unwrap();
     let mut names = Disk.names(folder.path()).unwrap();
     names.sort();
-    let expected = ["adapter", "checkpoints", "lock", "manifest.json", "recipe.yaml", "report.html"];
+    let expected =
+        ["adapter", "checkpoints", "lock", "manifest.json", "recipe.yaml", "report.html"];
     assert_eq!(names, expected);
 }
