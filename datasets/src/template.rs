@@ -294,7 +294,7 @@ fn environment() -> Environment<'static> {
         clock::strftime(now.unwrap_or(clock::STANDING), &format)
     });
     environment.add_filter("tojson", |value: Value, indent: Option<Value>, options: Kwargs| {
-        values::tojson(&value, indent, options).map(Value::from)
+        values::tojson(&value, indent, &options).map(Value::from)
     });
     environment.add_filter(LEARNED, |state: &State, text: String| -> String {
         if state.lookup(LEARNED).is_some_and(|on| on.is_true()) {

@@ -128,7 +128,7 @@ impl Tokenizer {
         }
         let decoder = inner.get_decoder().and_then(|decoder| serde_json::to_string(decoder).ok());
         let spelling = Spelling::of(&decoder.unwrap_or_default());
-        let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = hexadecimal(&hash.finalize());
         let mut tokenizer = Self {
             inner,
             plain: OnceLock::new(),
@@ -152,7 +152,6 @@ impl Tokenizer {
     fn count(&mut self) {
         let added = self.inner.get_added_tokens_decoder();
         let mut special = BTreeSet::new();
-        #[expect(clippy::iter_over_hash_type, reason = "collected into an ordered set")]
         for (id, token) in &added {
             if token.special {
                 special.insert(*id);
@@ -366,6 +365,12 @@ impl Tokenizer {
     pub fn file(&self) -> &Path {
         &self.file
     }
+}
+
+/// Bytes as hexadecimal digits.
+fn hexadecimal(bytes: &[u8]) -> String {
+    let digit = |half: u8| char::from_digit(u32::from(half), 16).expect("half a byte is below 16");
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 /// Puts a new id in the place of an old one.

@@ -22,7 +22,7 @@ fn golden(name: &str) -> Vec<(String, Vec<u32>)> {
     let text = std::fs::read(models().join("golden").join(name)).unwrap();
     let cases: Vec<serde_json::Value> = serde_json::from_slice(&text).unwrap();
     let ids = |case: &serde_json::Value| -> Vec<u32> {
-        case["ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
+        serde_json::from_value(case["ids"].clone()).unwrap()
     };
     cases.iter().map(|case| (case["text"].as_str().unwrap().to_owned(), ids(case))).collect()
 }
@@ -91,8 +91,8 @@ fn real_templates_give_the_text_of_transformers_and_its_tokens() {
         let encoder =
             ChatEncoder::new(&tokenizer, &template, RenderOptions::default(), masking).unwrap();
         for case in cases.iter().filter(|case| case["model"] == name) {
-            let mut row = Conversation::default();
-            row.tools = Some(case["tools"].clone()).filter(|tools| !tools.is_null());
+            let tools = Some(case["tools"].clone()).filter(|tools| !tools.is_null());
+            let mut row = Conversation { tools, ..Conversation::default() };
             for fields in case["messages"].as_array().unwrap() {
                 let mut message = Message::new(fields["role"].as_str().unwrap(), "");
                 message.content = Content::from(fields["content"].clone());

@@ -38,6 +38,12 @@ fn civil(days: i64) -> (i64, usize, i64) {
     (year, usize::try_from(month).unwrap_or(1), day)
 }
 
+/// Adds formatted text.
+fn add(out: &mut String, text: std::fmt::Arguments<'_>) {
+    use std::fmt::Write;
+    out.write_fmt(text).expect("a string takes any text");
+}
+
 /// `strftime` for the codes that chat templates use; others stay as they are.
 pub(super) fn strftime(seconds: i64, format: &str) -> String {
     let (days, time) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
@@ -66,7 +72,7 @@ pub(super) fn strftime(seconds: i64, format: &str) -> String {
             Some('y') => out.push_str(&two(year.rem_euclid(100))),
             Some('m') => out.push_str(&two(month_number)),
             Some('d') => out.push_str(&two(day)),
-            Some('e') => out.push_str(&format!("{day:2}")),
+            Some('e') => add(&mut out, format_args!("{day:2}")),
             Some('B') => out.push_str(name),
             Some('b' | 'h') => out.push_str(&name[..3]),
             Some('A') => out.push_str(weekday),
@@ -76,16 +82,15 @@ pub(super) fn strftime(seconds: i64, format: &str) -> String {
             Some('M') => out.push_str(&two(minute)),
             Some('S') => out.push_str(&two(second)),
             Some('p') => out.push_str(if hour < 12 { "AM" } else { "PM" }),
-            Some('F') => out.push_str(&format!("{year}-{month:02}-{day:02}")),
-            Some('T') => out.push_str(&format!("{hour:02}:{minute:02}:{second:02}")),
+            Some('F') => add(&mut out, format_args!("{year}-{month:02}-{day:02}")),
+            Some('T') => add(&mut out, format_args!("{hour:02}:{minute:02}:{second:02}")),
             Some('Z') => out.push_str("UTC"),
             Some('z') => out.push_str("+0000"),
-            Some('%') => out.push('%'),
+            Some('%') | None => out.push('%'),
             Some(other) => {
                 out.push('%');
                 out.push(other);
             }
-            None => out.push('%'),
         }
     }
     out

@@ -63,13 +63,9 @@ pub(super) fn layouts(message: &Message) -> Vec<Vec<Piece>> {
                     .filter(|range| !text[range.clone()].trim().is_empty())
                     .collect()
             };
-            let of_content =
-                pieces(
-                    message,
-                    |whole| {
-                        if whole == text { split(whole) } else { vec![0..whole.len()] }
-                    },
-                );
+            let of_content = pieces(message, |whole| {
+                if whole == text { split(whole) } else { std::iter::once(0..whole.len()).collect() }
+            });
             layouts.push(of_content);
         }
     }

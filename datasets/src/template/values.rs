@@ -32,7 +32,7 @@ const LONGEST: usize = super::MOST_OUTPUT;
 pub(super) fn tojson(
     value: &Value,
     indent: Option<Value>,
-    options: Kwargs,
+    options: &Kwargs,
 ) -> Result<String, Error> {
     let indent = match indent {
         Some(indent) => Some(indent),

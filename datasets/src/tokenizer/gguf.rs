@@ -280,10 +280,14 @@ pub(super) fn hash_value(hash: &mut Sha256, value: &Value) {
             }
         }
         Value::Array(Array::F32(numbers)) => {
-            numbers.iter().for_each(|number| hash.update(number.to_le_bytes()));
+            for number in numbers {
+                hash.update(number.to_le_bytes());
+            }
         }
         Value::Array(Array::I32(numbers)) => {
-            numbers.iter().for_each(|number| hash.update(number.to_le_bytes()));
+            for number in numbers {
+                hash.update(number.to_le_bytes());
+            }
         }
         other => hash.update(format!("{other:?}").as_bytes()),
     }
