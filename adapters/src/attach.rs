@@ -1,10 +1,12 @@
 //! Putting fresh adapters beside a model's projections.
 
 use burn::tensor::{Device, Tensor, TensorData};
+use ft_kernels::Packed;
 use ft_recipes::AdapterSection;
+use rayon::prelude::*;
 
 use crate::adapter::Adapter;
-use crate::init::initial_factors;
+use crate::init::{InitialFactors, initial_factors};
 use crate::projection::Projection;
 use crate::targets::{AdapterPlan, TargetError, plan};
 
@@ -20,7 +22,7 @@ pub struct Attached {
 /// Puts a fresh adapter, which changes no output, beside each projection that the section chooses;
 /// the others have none afterwards. The factors are leaves of a graph on `device`.
 ///
-/// Adapters that start from the weight (PiSSA, OLoRA) decode it whole, one matrix at a time.
+/// Adapters that start from the weight (PiSSA, OLoRA) decode it row by row, as often as they need.
 ///
 /// # Errors
 ///
@@ -34,10 +36,22 @@ pub fn attach(
     let shapes: Vec<(&str, usize, usize)> =
         projections.iter().map(|p| (p.name.as_str(), p.outputs(), p.inputs())).collect();
     let plans = plan(section, &shapes)?;
+    let weights: Vec<(&Packed, &str)> =
+        projections.iter().map(|p| (&p.weight, p.name.as_str())).collect();
+    // Singular vectors take long; each matrix has its own.
+    let starts: Vec<Option<InitialFactors>> = weights
+        .par_iter()
+        .zip(&plans)
+        .map(|((weight, name), plan)| {
+            let AdapterPlan { rank, scale, .. } = (*plan)?;
+            Some(initial_factors(section.init, weight, rank, scale, seed, name))
+        })
+        .collect();
     let mut attached = Attached { count: 0, parameters: 0 };
-    for (index, (projection, plan)) in projections.iter_mut().zip(plans).enumerate() {
-        projection.adapter = plan.map(|plan| {
-            let adapter = fresh(projection, section, plan, seed, index as u64, device);
+    let planned = plans.into_iter().zip(starts);
+    for (index, (projection, (plan, start))) in projections.iter_mut().zip(planned).enumerate() {
+        projection.adapter = plan.zip(start).map(|(plan, start)| {
+            let adapter = fresh(&projection.weight, section, plan, start, index as u64, device);
             attached.count += 1;
             attached.parameters += adapter.parameters();
             adapter
@@ -47,17 +61,15 @@ pub fn attach(
 }
 
 fn fresh(
-    projection: &Projection,
+    weight: &Packed,
     section: &AdapterSection,
     plan: AdapterPlan,
-    seed: u64,
+    start: InitialFactors,
     index: u64,
     device: &Device,
 ) -> Adapter {
     let AdapterPlan { rank, scale, .. } = plan;
-    let weight = &projection.weight;
     let (a_shape, b_shape) = ([rank, weight.cols()], [weight.rows(), rank]);
-    let start = initial_factors(section.init, weight, rank, scale, seed, &projection.name);
     let origin = start.taken_from_weight.then(|| {
         let a = factor(start.a.clone(), a_shape, device, false);
         (a, factor(start.b.clone(), b_shape, device, false))

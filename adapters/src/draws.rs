@@ -161,7 +161,9 @@ mod tests {
     #[test]
     fn the_logarithm_agrees_with_the_systems() {
         for x in [1e-300, 1e-9, 0.02, 0.5, 0.999, 1.0, 1.999, 12345.0] {
-            assert!((logarithm(x) - f64::ln(x)).abs() <= 1e-14 * f64::ln(x).abs(), "{x}");
+            // Next to 1, where no tail is, the two terms cancel and an absolute error is left.
+            let allowed = 1e-14 * f64::ln(x).abs() + 1e-15;
+            assert!((logarithm(x) - f64::ln(x)).abs() <= allowed, "{x}");
         }
     }
 }

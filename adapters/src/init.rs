@@ -3,6 +3,7 @@
 use ft_kernels::Packed;
 use ft_recipes::AdapterInit;
 
+use crate::decompose::{Columns, Singular, leading, qr, randomised};
 use crate::draws::Draws;
 
 /// Factors on the host, row-major.
@@ -22,13 +23,21 @@ pub struct InitialFactors {
 /// |---|---|---|
 /// | default | uniform in `(-1/√k, 1/√k)` | 0 |
 /// | gaussian | normal, σ = 1/r | 0 |
+/// | PiSSA | `√(Σ/s)·Vᵀ` | `U·√(Σ/s)` |
+/// | OLoRA | first rows of R | first columns of Q |
+///
+/// `U·Σ·Vᵀ` is the weight's largest r singular values with their vectors, all of them exact to single
+/// precision or after the given number of subspace iterations, and `Q·R` its QR decomposition.
+/// Both start with an `s·B·A` that is a part of the weight.
 ///
 /// The default's bound is Kaiming's for a leaky ReLU of slope √5, `√(6 / ((1 + 5)·k))`. The numbers
 /// depend on the seed and the projection's name alone, not on its place or on the machine.
 ///
 /// # Source
 ///
-/// `LoraLayer.reset_lora_parameters` in `tuners/lora/layer.py`, PEFT 0.21.2.
+/// `reset_lora_parameters`, `pissa_init` and `olora_init` of `LoraLayer` in `tuners/lora/layer.py`,
+/// PEFT 0.21.2. Meng et al. 2024, "`PiSSA`", <https://arxiv.org/abs/2404.02948>; Büyükakyüz 2024,
+/// "`OLoRA`", <https://arxiv.org/abs/2406.01775>.
 #[expect(clippy::cast_possible_truncation, reason = "factors are f32")]
 pub fn initial_factors(
     init: AdapterInit,
@@ -52,8 +61,34 @@ pub fn initial_factors(
             let sigma = 1.0 / rank as f64;
             beside((0..count).map(|i| (draws.normal(i) * sigma) as f32).collect())
         }
-        AdapterInit::Pissa { .. } | AdapterInit::Olora => todo!("{scale}"),
+        AdapterInit::Pissa { iterations } => {
+            let Singular { left, values, right } = match iterations {
+                Some(iterations) => randomised(weight, rank, iterations, draws),
+                None => leading(weight, rank, draws),
+            };
+            let roots: Vec<f64> =
+                values.iter().map(|value| (value / f64::from(scale)).sqrt()).collect();
+            within(&scaled(right, &roots), &scaled(left, &roots))
+        }
+        AdapterInit::Olora => {
+            let (q, r) = qr(weight, rank);
+            within(&r, &q)
+        }
     }
+}
+
+fn scaled(columns: Columns, factors: &[f64]) -> Columns {
+    let scaled = columns.into_iter().zip(factors);
+    scaled.map(|(column, factor)| column.into_iter().map(|x| x * factor).collect()).collect()
+}
+
+/// Factors from the rows of A (`r` times `k`) and the columns of B (`r` times `n`).
+#[expect(clippy::cast_possible_truncation, reason = "factors are f32")]
+fn within(rows: &Columns, columns: &Columns) -> InitialFactors {
+    let a = rows.iter().flatten().map(|a| *a as f32).collect();
+    let n = columns.first().map_or(0, Vec::len);
+    let b = (0..n).flat_map(|row| columns.iter().map(move |column| column[row] as f32)).collect();
+    InitialFactors { a, b, taken_from_weight: true }
 }
 
 #[cfg(test)]

@@ -13,18 +13,23 @@
 
 mod adapter;
 mod attach;
+mod decompose;
 mod draws;
 pub mod file;
 mod init;
+mod merge;
 mod nearest;
 mod projection;
 mod targets;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use adapter::{Adapter, ParameterKind, Pass};
 pub use attach::{Attached, attach};
-pub use file::{AdapterFileError, Installed, PeftAdapter, SaveMeta, save};
+pub use file::{AdapterFileError, Installed, PeftAdapter, SaveMeta, save, to_files};
 pub use init::{InitialFactors, initial_factors};
+pub use merge::{Merger, merged};
 pub use projection::Projection;
 pub use targets::{AdapterPlan, TargetError, plan};

@@ -36,3 +36,13 @@ pub(crate) fn packed(name: &str, format: Format, rows: usize, cols: usize) -> Pa
     Packed::quantize(format, rows, cols, &numbers(name, rows * cols))
         .expect("a matrix of whole blocks")
 }
+
+/// Panics unless the numbers agree to a share of the largest.
+pub(crate) fn close(found: &[f32], expected: &[f32], share: f32, what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let largest = expected.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+    for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let apart = (found - expected).abs();
+        assert!(apart <= share * largest, "{what}: {found} for {expected} at {at}");
+    }
+}

@@ -84,7 +84,7 @@ const HARMLESS: &[&str] = &[
 ];
 
 /// Starts after which the file's tensors are a whole adapter of the untouched base.
-const PLAIN_STARTS: &[&str] = &["gaussian", "eva", "orthogonal", "true", "false"];
+const PLAIN_STARTS: &[&str] = &["gaussian", "eva", "orthogonal", "mica", "true", "false"];
 
 impl PeftConfig {
     pub(crate) fn read(folder: &Path) -> Result<Self, AdapterFileError> {

@@ -23,7 +23,7 @@ pub use config::PeftConfig;
 pub use error::AdapterFileError;
 pub use install::Installed;
 pub use read::{ModuleFactors, PeftAdapter, WholeModule};
-pub use write::{SaveMeta, save};
+pub use write::{SaveMeta, save, to_files};
 
 /// The tensors' file.
 pub(crate) const WEIGHTS_FILE: &str = "adapter_model.safetensors";

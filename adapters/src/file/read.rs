@@ -222,7 +222,12 @@ impl Reader<'_> {
         // The longest end that fits: `.weight` is the end of most of them.
         let found = ENDS.iter().filter_map(|(end, part)| Some((name.strip_suffix(end)?, *part)));
         match found.min_by_key(|(module, _)| module.len()) {
-            Some((module, part)) if !module.is_empty() && !module.contains(".lora_") => {
+            // `base_layer` is a frozen weight that PEFT copies when the vocabulary has grown.
+            Some((module, part))
+                if !module.is_empty()
+                    && !module.contains(".lora_")
+                    && !module.ends_with(".base_layer") =>
+            {
                 Ok((module, part))
             }
             _ => Err(wrong(

@@ -64,6 +64,38 @@ pub fn save(
     whole_modules: &[(String, [usize; 2], Vec<f32>)],
     meta: &SaveMeta,
 ) -> Result<(), AdapterFileError> {
+    let (tensors, config) = contents(projections, whole_modules, meta)?;
+    write(folder, tensors, &config.to_json())
+}
+
+/// The two files of [`save`], by name, for one who writes them in his own way.
+///
+/// # Errors
+///
+/// As [`save`], but for the disk.
+pub fn to_files(
+    projections: &[&Projection],
+    whole_modules: &[(String, [usize; 2], Vec<f32>)],
+    meta: &SaveMeta,
+) -> Result<[(&'static str, Vec<u8>); 2], AdapterFileError> {
+    let (tensors, config) = contents(projections, whole_modules, meta)?;
+    let weights = safetensors::serialize(tensors, Some(metadata())).map_err(|error| {
+        AdapterFileError::Tensors { path: WEIGHTS_FILE.into(), reason: error.to_string() }
+    })?;
+    Ok([(WEIGHTS_FILE, weights), (CONFIG_FILE, config.to_json().into_bytes())])
+}
+
+/// What `transformers` looks for before it reads a file.
+fn metadata() -> HashMap<String, String> {
+    HashMap::from([("format".to_owned(), "pt".to_owned())])
+}
+
+/// The tensors by name, and the configuration.
+fn contents<'a>(
+    projections: &'a [&Projection],
+    whole_modules: &'a [(String, [usize; 2], Vec<f32>)],
+    meta: &SaveMeta,
+) -> Result<(BTreeMap<String, Floats<'a>>, PeftConfig), AdapterFileError> {
     let adapted: Vec<(&str, &Adapter)> = projections
         .iter()
         .filter_map(|projection| Some((projection.name.as_str(), projection.adapter.as_ref()?)))
@@ -89,7 +121,7 @@ pub fn save(
         let values = Cow::Borrowed(values.as_slice());
         tensors.insert(format!("{PREFIX}{name}.weight"), Floats { shape: shape.to_vec(), values });
     }
-    write(folder, tensors, &config.to_json())
+    Ok((tensors, config))
 }
 
 /// The configuration from which a reader gets these adapters back.
@@ -249,8 +281,7 @@ fn write(
     fs::create_dir_all(folder).map_err(AdapterFileError::io(folder))?;
     let beside = |name| Beside(folder.join(format!(".{name}.{}.tmp", std::process::id())));
     let (weights_beside, config_beside) = (beside(WEIGHTS_FILE), beside(CONFIG_FILE));
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    safetensors::serialize_to_file(tensors, Some(metadata), &weights_beside.0).map_err(
+    safetensors::serialize_to_file(tensors, Some(metadata()), &weights_beside.0).map_err(
         |error| match error {
             safetensors::SafeTensorError::IoError(source) => {
                 AdapterFileError::Io { path: folder.join(WEIGHTS_FILE), source }
