@@ -22,8 +22,8 @@ pub fn packed_embedding(ids: &[u32], weight: &Packed, scale: f32, device: &Devic
     rows.par_chunks_mut(width).zip(ids).with_min_len(16).for_each(|(row, id)| {
         let id = *id as usize;
         weight.decode_rows(id..id + 1, row);
-        if scale != 1.0 {
-            row.iter_mut().for_each(|x| *x *= scale);
+        for x in row {
+            *x *= scale;
         }
     });
     Tensor::from_data(TensorData::new(rows, [ids.len(), width]), device)

@@ -15,7 +15,7 @@ pub(super) struct Saved<'a> {
     pub(super) b: &'a [f32],
 }
 
-fn dropped<'a>(x: &'a [f32], adaptation: Adaptation) -> Cow<'a, [f32]> {
+fn dropped(x: &[f32], adaptation: Adaptation) -> Cow<'_, [f32]> {
     match adaptation.dropout {
         Some(dropout) => Cow::Owned(dropout.apply(x)),
         None => Cow::Borrowed(x),
@@ -76,8 +76,7 @@ pub(super) fn backward(
             let mut through = vec![0.0; tokens * k];
             let into = Into::Replace;
             multiply([tokens, k, rank], &mut through, k, into, left, right, 1.0, pool);
-            let through = dropout.apply(&through);
-            dx.iter_mut().zip(through).for_each(|(dx, through)| *dx += through);
+            dropout.add(&through, &mut dx);
         } else {
             multiply([tokens, k, rank], &mut dx, k, Into::Add, left, right, 1.0, pool);
         }

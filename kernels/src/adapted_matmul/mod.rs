@@ -1,4 +1,5 @@
 //! A frozen packed matrix with a low-rank adapter beside it, as one operation.
+#![expect(clippy::too_many_arguments, reason = "a backward pass takes what the forward pass saved")]
 
 mod backward;
 mod cpu;
@@ -47,11 +48,10 @@ pub trait AdaptedMatmul: Backend {
         weight: Packed,
         adaptation: Adaptation,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        reference::forward::<Self>(x, a, b, &weight, adaptation)
+        reference::forward::<Self>(&x, a, b, &weight, adaptation)
     }
 
     /// `(dx, da, db)`; `dx` is computed only if it is wanted (else it is `[1, 1]`).
-    #[expect(clippy::too_many_arguments, reason = "the saved state of the forward pass")]
     fn adapted_matmul_backward(
         dy: FloatTensor<Self>,
         x: FloatTensor<Self>,
@@ -62,7 +62,7 @@ pub trait AdaptedMatmul: Backend {
         adaptation: Adaptation,
         wants_dx: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        reference::backward::<Self>(dy, x, h, a, b, &weight, adaptation, wants_dx)
+        reference::backward::<Self>(&dy, x, h, a, b, &weight, adaptation, wants_dx)
     }
 }
 

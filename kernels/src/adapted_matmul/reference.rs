@@ -24,13 +24,13 @@ fn masked<B: Backend>(x: FloatTensor<B>, mask: Option<&FloatTensor<B>>) -> Float
 
 /// `(y [T, n], h [T, r])`.
 pub fn forward<B: Backend>(
-    x: FloatTensor<B>,
+    x: &FloatTensor<B>,
     a: FloatTensor<B>,
     b: FloatTensor<B>,
     weight: &Packed,
     adaptation: Adaptation,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
-    let dropped = masked::<B>(x.clone(), mask::<B>(&x, adaptation).as_ref());
+    let dropped = masked::<B>(x.clone(), mask::<B>(x, adaptation).as_ref());
     let h = B::float_matmul(dropped, B::float_transpose(a));
     let added = B::float_matmul(h.clone(), B::float_transpose(b));
     let y = B::float_add(packed::forward::<B>(x, weight), scaled::<B>(added, adaptation.scale));
@@ -38,9 +38,8 @@ pub fn forward<B: Backend>(
 }
 
 /// `(dx, da, db)`.
-#[expect(clippy::too_many_arguments, reason = "the saved state of the forward pass")]
 pub fn backward<B: Backend>(
-    dy: FloatTensor<B>,
+    dy: &FloatTensor<B>,
     x: FloatTensor<B>,
     h: FloatTensor<B>,
     a: FloatTensor<B>,

@@ -48,6 +48,10 @@ const ROWS: usize = 64;
 /// # Gradient
 ///
 /// None: this is for inference.
+///
+/// # Panics
+///
+/// If shapes or numbers of tokens disagree: a bug in the caller.
 pub fn cached_attention(
     q: Tensor<2>,
     k: Tensor<2>,
@@ -56,14 +60,20 @@ pub fn cached_attention(
     options: &AttentionOptions,
 ) -> Tensor<2> {
     let &AttentionOptions { heads, kv_heads, head_dim: width, window, .. } = options;
+    options.check();
     let [tokens, q_row] = q.dims();
     let kv_row = kv_heads * width;
+    assert_eq!(q_row, heads * width, "q has H·K columns");
+    assert_eq!(k.dims(), [tokens, kv_row], "k is [T, G·K]");
+    assert_eq!(k.dims(), v.dims(), "k and v have one shape");
     let device = q.device();
     let host = |tensor: Tensor<2>| {
         tensor.into_data().try_into_vec::<f32>().expect("activations are f32 on every device")
     };
     let (q, k, v) = (host(q), host(k), host(v));
 
+    let new_tokens: usize = sequences.iter().map(|(_, new)| new).sum();
+    assert_eq!(new_tokens, tokens, "every new token belongs to a sequence");
     let mut first = 0;
     for (cache, new) in &mut *sequences {
         let rows = first * kv_row..(first + *new) * kv_row;
@@ -71,7 +81,6 @@ pub fn cached_attention(
         cache.values.extend_from_slice(&v[rows]);
         first += *new;
     }
-    assert_eq!(first, tokens, "every new token belongs to a sequence");
 
     let mut tasks = Vec::new();
     let mut row = 0;

@@ -169,14 +169,19 @@ fn pieces<'a>(
     pieces
 }
 
-/// `[H, T, K]` to `[T, H·K]`.
-fn by_token(by_head: &[f32], heads: usize, width: usize) -> Vec<f32> {
-    let tokens = by_head.len() / (heads * width).max(1);
-    let mut out = vec![0.0; by_head.len()];
-    out.par_chunks_mut(heads * width).with_min_len(16).enumerate().for_each(|(token, out)| {
-        for (head, out) in out.chunks_exact_mut(width).enumerate() {
-            let at = (head * tokens + token) * width;
+/// `[H, T, K]` to `[T, H / group · K]`: the sum over each group of heads, by token.
+fn by_token(by_head: &[f32], heads: usize, group: usize, width: usize) -> Vec<f32> {
+    let head_len = by_head.len() / heads;
+    let row = heads / group * width;
+    let mut out = vec![0.0; by_head.len() / group];
+    out.par_chunks_mut(row).with_min_len(16).enumerate().for_each(|(token, out)| {
+        for (part, out) in out.chunks_exact_mut(width).enumerate() {
+            let at = part * group * head_len + token * width;
             out.copy_from_slice(&by_head[at..at + width]);
+            for other in 1..group {
+                let at = at + other * head_len;
+                out.iter_mut().zip(&by_head[at..at + width]).for_each(|(sum, x)| *sum += x);
+            }
         }
     });
     out
@@ -216,7 +221,7 @@ pub(super) fn forward(
         let v = Strided::rows(&v[start * kv_row + kv..], kv_row);
         attend(q, k, v, block, options, y, sums);
     });
-    (by_token(&y, heads, width), log_sums)
+    (by_token(&y, heads, 1, width), log_sums)
 }
 
 /// `(dq [T, H·K], dk [T, G·K], dv [T, G·K])`.
@@ -249,18 +254,8 @@ pub(super) fn backward(
     });
 
     let group = heads / kv_heads;
-    let fold = |by_head: &[f32]| {
-        let mut sums = vec![0.0; tokens * kv_heads * width];
-        let per_head = tokens * width;
-        for (kv_head, sums) in sums.chunks_exact_mut(per_head.max(1)).enumerate() {
-            for head in kv_head * group..(kv_head + 1) * group {
-                let part = &by_head[head * per_head..(head + 1) * per_head];
-                sums.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
-            }
-        }
-        by_token(&sums, kv_heads, width)
-    };
-    (by_token(&dq, heads, width), fold(&dk), fold(&dv))
+    let fold = |by_head: &[f32]| by_token(by_head, heads, group, width);
+    (by_token(&dq, heads, 1, width), fold(&dk), fold(&dv))
 }
 
 /// One head in one document: its pieces of `dq`, `dk`, `dv`, each `[tokens, K]`.

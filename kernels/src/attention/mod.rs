@@ -1,4 +1,5 @@
 //! Causal attention over documents laid end to end, in memory linear in tokens.
+#![expect(clippy::too_many_arguments, reason = "a backward pass takes what the forward pass saved")]
 
 mod backward;
 pub mod cached;
@@ -57,11 +58,10 @@ pub trait Attention: Backend {
         boundaries: Boundaries,
         options: AttentionOptions,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        reference::forward::<Self>(q, k, v, &boundaries, options)
+        reference::forward::<Self>(&q, &k, &v, &boundaries, options)
     }
 
     /// `(dq, dk, dv)`.
-    #[expect(clippy::too_many_arguments, reason = "the saved state of the forward pass")]
     fn attention_backward(
         dy: FloatTensor<Self>,
         q: FloatTensor<Self>,
@@ -72,7 +72,7 @@ pub trait Attention: Backend {
         boundaries: Boundaries,
         options: AttentionOptions,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        reference::backward::<Self>(dy, q, k, v, y, log_sums, &boundaries, options)
+        reference::backward::<Self>(&dy, &q, &k, &v, &y, &log_sums, &boundaries, options)
     }
 }
 
@@ -124,6 +124,17 @@ impl Attention for Flex {
 #[cfg(feature = "gpu")]
 impl Attention for burn::backend::Cube {}
 
+impl AttentionOptions {
+    /// What every operation of this folder takes for granted.
+    fn check(&self) {
+        assert!(self.head_dim > 0, "a head has a width");
+        assert!(self.kv_heads > 0, "there are key-value heads");
+        assert_eq!(self.heads % self.kv_heads, 0, "each key-value head serves as many heads");
+        assert_ne!(self.window, Some(0), "a query sees itself");
+        assert!(self.softcap.is_none_or(|cap| cap > 0.0), "a cap is positive");
+    }
+}
+
 /// Each query's mean of the values before it, weighted by the softmax of its scores.
 ///
 /// `y_i = Σ_j softmax_j(s_ij) · v_j` with `s_ij = scale · q_i · k_j` (capped if there is a softcap)
@@ -140,6 +151,10 @@ impl Attention for burn::backend::Cube {}
 /// Reaches `q`, `k` and `v`. Only the output and one number a query are kept; the probabilities are
 /// computed again, block by block.
 ///
+/// # Panics
+///
+/// If shapes, boundaries or options disagree: a bug in the caller.
+///
 /// # Source
 ///
 /// Dao et al. 2022, "`FlashAttention`", <https://arxiv.org/abs/2205.14135>; softcap of Gemma 2,
@@ -151,11 +166,14 @@ pub fn attention(
     boundaries: &Boundaries,
     options: AttentionOptions,
 ) -> Tensor<2> {
+    options.check();
     let [tokens, width] = q.dims();
     assert_eq!(width, options.heads * options.head_dim, "q has H·K columns");
     assert_eq!(k.dims(), [tokens, options.kv_heads * options.head_dim], "k is [T, G·K]");
     assert_eq!(k.dims(), v.dims(), "k and v have one shape");
+    assert_eq!(boundaries.first(), Some(&0), "the first boundary is 0");
     assert_eq!(boundaries.last(), Some(&tokens), "the last boundary is the number of tokens");
+    assert!(boundaries.is_sorted(), "boundaries ascend");
     Tensor::from_dispatch(<Dispatch as Attention>::attention(
         q.into_dispatch(),
         k.into_dispatch(),

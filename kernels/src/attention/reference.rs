@@ -41,9 +41,9 @@ fn scores<B: Backend>(
 
 /// `(y [T, H·K], log sums [H, T])`.
 pub fn forward<B: Backend>(
-    q: FloatTensor<B>,
-    k: FloatTensor<B>,
-    v: FloatTensor<B>,
+    q: &FloatTensor<B>,
+    k: &FloatTensor<B>,
+    v: &FloatTensor<B>,
     boundaries: &[usize],
     options: AttentionOptions,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
@@ -61,9 +61,9 @@ pub fn forward<B: Backend>(
         let (mut heads, mut sums) = (Vec::new(), Vec::new());
         for head in 0..options.heads {
             let (at, kv_at) = (head * width, head / group * width);
-            let q = block::<B>(&q, rows, [at, at + width]);
-            let k = block::<B>(&k, rows, [kv_at, kv_at + width]);
-            let v = block::<B>(&v, rows, [kv_at, kv_at + width]);
+            let q = block::<B>(q, rows, [at, at + width]);
+            let k = block::<B>(k, rows, [kv_at, kv_at + width]);
+            let v = block::<B>(v, rows, [kv_at, kv_at + width]);
             let scores = B::float_add(scores::<B>(q, k, &options), mask.clone());
             let largest = B::float_max_dim(scores.clone(), 1);
             let weights = B::float_exp(B::float_sub(scores, largest.clone()));
@@ -79,14 +79,13 @@ pub fn forward<B: Backend>(
 }
 
 /// `(dq, dk, dv)`.
-#[expect(clippy::too_many_arguments, reason = "the saved state of the forward pass")]
 pub fn backward<B: Backend>(
-    dy: FloatTensor<B>,
-    q: FloatTensor<B>,
-    k: FloatTensor<B>,
-    v: FloatTensor<B>,
-    y: FloatTensor<B>,
-    log_sums: FloatTensor<B>,
+    dy: &FloatTensor<B>,
+    q: &FloatTensor<B>,
+    k: &FloatTensor<B>,
+    v: &FloatTensor<B>,
+    y: &FloatTensor<B>,
+    log_sums: &FloatTensor<B>,
     boundaries: &[usize],
     options: AttentionOptions,
 ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
@@ -105,14 +104,14 @@ pub fn backward<B: Backend>(
         let (mut dk_heads, mut dv_heads) = (Vec::new(), Vec::new());
         for kv_head in 0..options.kv_heads {
             let kv = [kv_head * width, (kv_head + 1) * width];
-            let (k, v) = (block::<B>(&k, rows, kv), block::<B>(&v, rows, kv));
+            let (k, v) = (block::<B>(k, rows, kv), block::<B>(v, rows, kv));
             let (mut dk_sum, mut dv_sum): (Option<FloatTensor<B>>, Option<FloatTensor<B>>) =
                 (None, None);
             for head in kv_head * group..(kv_head + 1) * group {
                 let at = [head * width, (head + 1) * width];
-                let q = block::<B>(&q, rows, at);
-                let (dy, y) = (block::<B>(&dy, rows, at), block::<B>(&y, rows, at));
-                let log_sum = block::<B>(&log_sums, [head, head + 1], rows);
+                let q = block::<B>(q, rows, at);
+                let (dy, y) = (block::<B>(dy, rows, at), block::<B>(y, rows, at));
+                let log_sum = block::<B>(log_sums, [head, head + 1], rows);
                 let log_sum = B::float_reshape(log_sum, Shape::from([tokens, 1]));
                 let capped = scores::<B>(q.clone(), k.clone(), &options);
                 let masked = B::float_add(capped.clone(), mask.clone());

@@ -8,7 +8,6 @@ pub(crate) const LANES: usize = 32;
 ///
 /// Range reduction by `ln 2` in two parts and a degree-5 polynomial (Cephes `expf`).
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "must be compiled for the caller's instruction set")]
 pub(crate) fn exp(x: f32) -> f32 {
     const SHIFT: f32 = 12_582_912.0; // 1.5 · 2²³: adding it rounds to an integer
     let x = x.clamp(-87.0, 88.0);
@@ -92,9 +91,39 @@ pub(crate) fn exp_in_place(a: &mut [f32], shift: f32) -> f64 {
     total
 }
 
+/// As [`exp_in_place`], but the elements stay.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "must be compiled for the caller's instruction set")]
+pub(crate) fn exp_sum(a: &[f32], shift: f32) -> f64 {
+    let mut total = 0.0f64;
+    for block in a.chunks(4096) {
+        let mut sums = [0.0f32; LANES];
+        let (chunks, rest) = block.as_chunks::<LANES>();
+        for chunk in chunks {
+            for (sum, x) in sums.iter_mut().zip(chunk) {
+                *sum += exp(*x - shift);
+            }
+        }
+        total += f64::from(sums.iter().sum::<f32>());
+        for x in rest {
+            total += f64::from(exp(*x - shift));
+        }
+    }
+    total
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{exp, tanh};
+    use super::{exp, exp_in_place, exp_sum, tanh};
+
+    #[test]
+    fn sums_of_exponentials_are_the_same_in_place_and_not() {
+        let x: Vec<f32> = (0..10_007u16).map(|i| (f32::from(i) * 0.7).sin() * 9.0).collect();
+        let mut y = x.clone();
+        assert_eq!(exp_sum(&x, 9.0).to_bits(), exp_in_place(&mut y, 9.0).to_bits());
+        let wanted: f64 = x.iter().map(|x| f64::from(x - 9.0).exp()).sum();
+        assert!((exp_sum(&x, 9.0) - wanted).abs() < 1e-6 * wanted);
+    }
 
     #[test]
     fn exp_and_tanh_are_close_to_the_library() {

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::{Head, Targets, chunk_rows};
 use crate::cpu::gemm::{Into, Strided, Threads, multiply};
-use crate::cpu::math::{exp_in_place, largest, tanh};
+use crate::cpu::math::{exp, exp_in_place, exp_sum, largest, tanh};
 use crate::cpu::{Isa, multiversion};
 use crate::packed_matmul::cpu::for_each_slab;
 
@@ -18,41 +18,63 @@ pub(super) enum Want {
 }
 
 multiversion! {
-    /// Caps logits in place; `slope` becomes the derivative.
-    fn cap_row(row: &mut [f32], slope: &mut [f32], cap: f32) {
-        for (x, slope) in row.iter_mut().zip(slope) {
-            let share = tanh(*x / cap);
-            *x = cap * share;
-            *slope = 1.0 - share * share;
+    /// Caps logits in place.
+    fn cap_row(row: &mut [f32], cap: f32) {
+        for x in row {
+            *x = cap * tanh(*x / cap);
         }
     }
 }
 
 multiversion! {
-    /// The term of one row; the row becomes the exponentials, and the sum of those is returned too.
-    fn term(row: &mut [f32], id: usize) -> (f32, f64) {
+    /// The term of one row, which becomes the exponentials.
+    fn term(row: &mut [f32], id: usize) -> f32 {
         let shift = largest(row);
         let logit = row[id];
         let sum = exp_in_place(row, shift);
         #[expect(clippy::cast_possible_truncation, reason = "the inputs are f32")]
         let term = (sum.ln() + f64::from(shift) - f64::from(logit)) as f32;
-        (term, sum)
+        term
     }
 }
 
 multiversion! {
-    fn scale_row(row: &mut [f32], by: f32) {
-        for x in row {
+    /// The term of one row, which becomes the gradient of `weight · term`.
+    fn term_and_gradient(row: &mut [f32], id: usize, weight: f32) -> f32 {
+        let shift = largest(row);
+        let logit = row[id];
+        let sum = exp_in_place(row, shift);
+        #[expect(clippy::cast_possible_truncation, reason = "the inputs are f32")]
+        let (term, by) = (
+            (sum.ln() + f64::from(shift) - f64::from(logit)) as f32,
+            (f64::from(weight) / sum) as f32,
+        );
+        for x in &mut *row {
             *x *= by;
         }
+        row[id] -= weight;
+        term
     }
 }
 
 multiversion! {
-    fn multiply_row(row: &mut [f32], by: &[f32]) {
-        for (x, by) in row.iter_mut().zip(by) {
-            *x *= by;
+    /// As [`term_and_gradient`] for capped logits, whose slope is `1 - (z / cap)²`.
+    fn capped_term_and_gradient(row: &mut [f32], id: usize, weight: f32, cap: f32) -> f32 {
+        let shift = largest(row);
+        let logit = row[id];
+        let sum = exp_sum(row, shift);
+        #[expect(clippy::cast_possible_truncation, reason = "the inputs are f32")]
+        let (term, by) = (
+            (sum.ln() + f64::from(shift) - f64::from(logit)) as f32,
+            (f64::from(weight) / sum) as f32,
+        );
+        for x in &mut *row {
+            let share = *x / cap;
+            *x = by * exp(*x - shift) * (1.0 - share * share);
         }
+        let share = logit / cap;
+        row[id] -= weight * (1.0 - share * share);
+        term
     }
 }
 
@@ -72,7 +94,6 @@ pub(super) fn terms(h: &[f32], head: &Head, targets: &Targets, want: Want) -> (V
     let mut dh = if want == Want::Gradient { vec![0.0; h.len()] } else { Vec::new() };
     let mut terms = Vec::with_capacity(targets.ids.len());
     let mut logits = vec![0.0; chunk * vocabulary];
-    let mut slopes = vec![0.0; if head.softcap.is_some() { chunk * vocabulary } else { 0 }];
     let mut inputs = vec![0.0; chunk * width];
     let mut gradients = vec![0.0; if want == Want::Gradient { chunk * width } else { 0 }];
 
@@ -84,7 +105,7 @@ pub(super) fn terms(h: &[f32], head: &Head, targets: &Targets, want: Want) -> (V
             let at = *place as usize * width;
             input.copy_from_slice(&h[at..at + width]);
         }
-        for_each_slab(&head.weight, usize::MAX, |range, dense| {
+        for_each_slab(&head.weight, |range, dense| {
             let (a, b) = (Strided::rows(&inputs, width), Strided::transposed(dense, width));
             let out = &mut logits[range.start..];
             let shape = [rows, range.len(), width];
@@ -92,34 +113,30 @@ pub(super) fn terms(h: &[f32], head: &Head, targets: &Targets, want: Want) -> (V
         });
 
         let isa = Isa::detect();
-        if let Some(cap) = head.softcap {
-            let pairs = logits.par_chunks_mut(vocabulary).zip(slopes.par_chunks_mut(vocabulary));
-            pairs.take(rows).for_each(|(row, slope)| cap_row(isa, row, slope, cap));
-        }
-        let ids = &targets.ids[from..to];
-        let weights = &targets.weights[from..to];
+        let (ids, weights) = (&targets.ids[from..to], &targets.weights[from..to]);
+        let labels = ids.par_iter().zip(weights);
         let done: Vec<f32> = logits
             .par_chunks_mut(vocabulary)
-            .zip(ids.par_iter().zip(weights))
+            .zip(labels)
             .map(|(row, (id, weight))| {
-                let (term, sum) = term(isa, row, *id as usize);
-                if want == Want::Gradient {
-                    #[expect(clippy::cast_possible_truncation, reason = "the inputs are f32")]
-                    scale_row(isa, row, (f64::from(*weight) / sum) as f32);
-                    row[*id as usize] -= weight;
+                let id = *id as usize;
+                if let Some(cap) = head.softcap {
+                    cap_row(isa, row, cap);
                 }
-                term
+                match (want, head.softcap) {
+                    (Want::Terms, _) => term(isa, row, id),
+                    (Want::Gradient, None) => term_and_gradient(isa, row, id, *weight),
+                    (Want::Gradient, Some(cap)) => {
+                        capped_term_and_gradient(isa, row, id, *weight, cap)
+                    }
+                }
             })
             .collect();
         terms.extend(done);
         if want == Want::Terms {
             continue;
         }
-        if head.softcap.is_some() {
-            let pairs = logits.par_chunks_mut(vocabulary).zip(slopes.par_chunks(vocabulary));
-            pairs.take(rows).for_each(|(row, slope)| multiply_row(isa, row, slope));
-        }
-        for_each_slab(&head.weight, usize::MAX, |range, dense| {
+        for_each_slab(&head.weight, |range, dense| {
             let into = if range.start == 0 { Into::Replace } else { Into::Add };
             let a = Strided::rows(&logits[range.start..], vocabulary);
             let b = Strided::rows(dense, width);

@@ -49,7 +49,7 @@ pub trait LinearCrossEntropy: Backend {
         head: Head,
         targets: Arc<Targets>,
     ) -> FloatTensor<Self> {
-        reference::loss::<Self>(h, &head, &targets)
+        reference::loss::<Self>(&h, &head, &targets)
     }
 
     /// The loss, and its gradient at `h`.
@@ -58,7 +58,7 @@ pub trait LinearCrossEntropy: Backend {
         head: Head,
         targets: Arc<Targets>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        reference::loss_and_gradient::<Self>(h, &head, &targets)
+        reference::loss_and_gradient::<Self>(&h, &head, &targets)
     }
 
     /// See [`log_likelihoods`].
@@ -67,7 +67,7 @@ pub trait LinearCrossEntropy: Backend {
         head: Head,
         targets: Arc<Targets>,
     ) -> FloatTensor<Self> {
-        reference::log_likelihoods::<Self>(h, &head, &targets)
+        reference::log_likelihoods::<Self>(&h, &head, &targets)
     }
 }
 

@@ -23,7 +23,7 @@ struct Chunk<B: Backend> {
     slope: Option<FloatTensor<B>>,
 }
 
-fn chunk<B: Backend>(h: FloatTensor<B>, head: &Head) -> Chunk<B> {
+fn chunk<B: Backend>(h: &FloatTensor<B>, head: &Head) -> Chunk<B> {
     let logits = packed::forward::<B>(h, &head.weight);
     match head.softcap {
         None => Chunk { logits, slope: None },
@@ -68,15 +68,15 @@ fn softmax<B: Backend>(
 
 /// `log p` of each target, `[targets]`.
 pub fn log_likelihoods<B: Backend>(
-    h: FloatTensor<B>,
+    h: &FloatTensor<B>,
     head: &Head,
     targets: &Targets,
 ) -> FloatTensor<B> {
     let device = h.device();
     let mut parts = Vec::new();
-    for_each_chunk::<B>(&h, head, targets, |range, rows, _| {
+    for_each_chunk::<B>(h, head, targets, |range, rows, _| {
         let ids = indices::<B, 2>(&targets.ids[range.clone()], [range.len(), 1], &device);
-        let (log_p, _) = softmax::<B>(chunk::<B>(rows, head).logits, ids);
+        let (log_p, _) = softmax::<B>(chunk::<B>(&rows, head).logits, ids);
         parts.push(B::float_reshape(log_p, Shape::from([range.len()])));
     });
     if parts.is_empty() {
@@ -86,7 +86,7 @@ pub fn log_likelihoods<B: Backend>(
 }
 
 /// `[1]`.
-pub fn loss<B: Backend>(h: FloatTensor<B>, head: &Head, targets: &Targets) -> FloatTensor<B> {
+pub fn loss<B: Backend>(h: &FloatTensor<B>, head: &Head, targets: &Targets) -> FloatTensor<B> {
     let device = h.device();
     if targets.ids.is_empty() {
         return upload::<B, 1>(vec![0.0], [1], &device);
@@ -99,19 +99,19 @@ pub fn loss<B: Backend>(h: FloatTensor<B>, head: &Head, targets: &Targets) -> Fl
 
 /// `([1], [T, D])`.
 pub fn loss_and_gradient<B: Backend>(
-    h: FloatTensor<B>,
+    h: &FloatTensor<B>,
     head: &Head,
     targets: &Targets,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
     let device = h.device();
-    let [tokens, width] = dims2::<B>(&h);
+    let [tokens, width] = dims2::<B>(h);
     let mut dh = upload::<B, 2>(vec![0.0; tokens * width], [tokens, width], &device);
     let mut loss = upload::<B, 1>(vec![0.0], [1], &device);
-    for_each_chunk::<B>(&h, head, targets, |range, rows, places| {
+    for_each_chunk::<B>(h, head, targets, |range, rows, places| {
         let count = range.len();
         let ids = indices::<B, 2>(&targets.ids[range.clone()], [count, 1], &device);
         let weights = upload::<B, 2>(targets.weights[range].to_vec(), [count, 1], &device);
-        let Chunk { logits, slope } = chunk::<B>(rows, head);
+        let Chunk { logits, slope } = chunk::<B>(&rows, head);
         let (log_p, p) = softmax::<B>(logits, ids.clone());
         let sum = B::float_sum(B::float_mul(log_p, weights.clone()));
         loss = B::float_sub(loss.clone(), B::float_reshape(sum, Shape::from([1])));

@@ -34,17 +34,18 @@ pub(crate) fn decode(weight: &Packed, rows: std::ops::Range<usize>, out: &mut [f
     });
 }
 
+/// Rows of a slab.
+pub(super) fn slab_rows(cols: usize) -> usize {
+    (SLAB / cols.max(1)).max(1)
+}
+
 /// Calls `f` with each slab of rows, dense.
-pub(crate) fn for_each_slab(
-    weight: &Packed,
-    most_rows: usize,
-    mut f: impl FnMut(std::ops::Range<usize>, &[f32]),
-) {
+pub(crate) fn for_each_slab(weight: &Packed, mut f: impl FnMut(std::ops::Range<usize>, &[f32])) {
     let (rows, cols) = (weight.rows(), weight.cols());
     if let Some(dense) = weight.as_f32() {
         return f(0..rows, dense);
     }
-    let step = (SLAB / cols.max(1)).clamp(1, most_rows.max(1));
+    let step = slab_rows(cols);
     SCRATCH.with(|scratch| {
         // A task of this thread may run another product while it waits for the pool.
         let mut slab = scratch.take();
@@ -77,11 +78,14 @@ multiversion! {
 pub(crate) fn forward(x: &[f32], tokens: usize, weight: &Packed) -> Vec<f32> {
     let (n, k) = (weight.rows(), weight.cols());
     let mut y = vec![0.0; tokens * n];
+    if tokens == 0 {
+        return y;
+    }
     if tokens <= FEW_ROWS {
         forward_few(x, tokens, weight, &mut y);
         return y;
     }
-    for_each_slab(weight, usize::MAX, |range, dense| {
+    for_each_slab(weight, |range, dense| {
         let (a, b) = (Strided::rows(x, k), Strided::transposed(dense, k));
         let out = &mut y[range.start..];
         multiply([tokens, range.len(), k], out, n, Into::Replace, a, b, 1.0, Threads::Pool);
@@ -89,23 +93,14 @@ pub(crate) fn forward(x: &[f32], tokens: usize, weight: &Packed) -> Vec<f32> {
     y
 }
 
+/// As [`forward`]; a token's numbers do not depend on the tokens beside it.
 fn forward_few(x: &[f32], tokens: usize, weight: &Packed, y: &mut [f32]) {
-    let (n, k) = (weight.rows(), weight.cols());
-    // Tasks write blocks `[tokens, rows of the task]`; they are put in order afterwards.
+    if tokens == 1 {
+        return few_blocks(x, 1, weight, y);
+    }
+    let n = weight.rows();
     let mut blocks = vec![0.0; tokens * n];
-    blocks.par_chunks_mut(tokens * TASK_ROWS).enumerate().for_each(|(task, block)| {
-        let from = task * TASK_ROWS;
-        let rows = block.len() / tokens;
-        SCRATCH.with(|scratch| {
-            let mut dense = scratch.take();
-            if dense.len() < rows * k {
-                dense.resize(rows * k, 0.0);
-            }
-            weight.decode_rows(from..from + rows, &mut dense[..rows * k]);
-            dots(Isa::detect(), x, &dense[..rows * k], k, block);
-            scratch.replace(dense);
-        });
-    });
+    few_blocks(x, tokens, weight, &mut blocks);
     for (task, block) in blocks.chunks(tokens * TASK_ROWS).enumerate() {
         let rows = block.len() / tokens;
         for (i, block) in block.chunks_exact(rows).enumerate() {
@@ -115,11 +110,27 @@ fn forward_few(x: &[f32], tokens: usize, weight: &Packed, y: &mut [f32]) {
     }
 }
 
+/// One block `[tokens, rows of the task]` after another.
+fn few_blocks(x: &[f32], tokens: usize, weight: &Packed, blocks: &mut [f32]) {
+    let k = weight.cols();
+    blocks.par_chunks_mut(tokens * TASK_ROWS).enumerate().for_each(|(task, block)| {
+        let from = task * TASK_ROWS;
+        let rows = block.len() / tokens;
+        SCRATCH.with_borrow_mut(|dense| {
+            if dense.len() < rows * k {
+                dense.resize(rows * k, 0.0);
+            }
+            weight.decode_rows(from..from + rows, &mut dense[..rows * k]);
+            dots(Isa::detect(), x, &dense[..rows * k], k, block);
+        });
+    });
+}
+
 /// `dy [tokens, n]` to `[tokens, k]`.
 pub(crate) fn backward(dy: &[f32], tokens: usize, weight: &Packed) -> Vec<f32> {
     let (n, k) = (weight.rows(), weight.cols());
     let mut dx = vec![0.0; tokens * k];
-    for_each_slab(weight, usize::MAX, |range, dense| {
+    for_each_slab(weight, |range, dense| {
         let into = if range.start == 0 { Into::Replace } else { Into::Add };
         let (a, b) = (Strided::rows(&dy[range.start..], n), Strided::rows(dense, k));
         multiply([tokens, k, range.len()], &mut dx, k, into, a, b, 1.0, Threads::Pool);

@@ -15,12 +15,12 @@ use crate::packed::Packed;
 pub trait PackedMatmul: Backend {
     /// See [`packed_matmul`].
     fn packed_matmul(x: FloatTensor<Self>, weight: Packed) -> FloatTensor<Self> {
-        reference::forward::<Self>(x, &weight)
+        reference::forward::<Self>(&x, &weight)
     }
 
     /// `dx = dy · W`, `[T, n]` to `[T, k]`.
     fn packed_matmul_backward(dy: FloatTensor<Self>, weight: Packed) -> FloatTensor<Self> {
-        reference::backward::<Self>(dy, &weight)
+        reference::backward::<Self>(&dy, &weight)
     }
 }
 

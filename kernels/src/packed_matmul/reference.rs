@@ -2,28 +2,28 @@
 
 use burn::backend::{Backend, TensorMetadata, tensor::FloatTensor};
 
-use super::cpu::SLAB;
+use super::cpu;
 use crate::packed::Packed;
 use crate::raw::{DeviceOf, columns, upload};
 
-/// Row ranges of at most [`SLAB`] values, each uploaded as a dense matrix.
+/// Row ranges of at most [`cpu::SLAB`] values, each uploaded as a dense matrix.
 pub(crate) fn slabs<'a, B: Backend>(
     weight: &'a Packed,
     device: &'a DeviceOf<B>,
 ) -> impl Iterator<Item = (std::ops::Range<usize>, FloatTensor<B>)> + 'a {
     let (rows, cols) = (weight.rows(), weight.cols());
-    let step = (SLAB / cols.max(1)).max(1);
+    let step = cpu::slab_rows(cols);
     (0..rows).step_by(step).map(move |from| {
         let range = from..(from + step).min(rows);
         let mut dense = vec![0.0; range.len() * cols];
-        weight.decode_rows(range.clone(), &mut dense);
+        cpu::decode(weight, range.clone(), &mut dense);
         let slab = upload::<B, 2>(dense, [range.len(), cols], device);
         (range, slab)
     })
 }
 
 /// `x [T, k]` to `[T, n]`.
-pub fn forward<B: Backend>(x: FloatTensor<B>, weight: &Packed) -> FloatTensor<B> {
+pub fn forward<B: Backend>(x: &FloatTensor<B>, weight: &Packed) -> FloatTensor<B> {
     let device = x.device();
     let parts = slabs::<B>(weight, &device)
         .map(|(_, slab)| B::float_matmul(x.clone(), B::float_transpose(slab)))
@@ -32,7 +32,7 @@ pub fn forward<B: Backend>(x: FloatTensor<B>, weight: &Packed) -> FloatTensor<B>
 }
 
 /// `dy [T, n]` to `[T, k]`.
-pub fn backward<B: Backend>(dy: FloatTensor<B>, weight: &Packed) -> FloatTensor<B> {
+pub fn backward<B: Backend>(dy: &FloatTensor<B>, weight: &Packed) -> FloatTensor<B> {
     let device = dy.device();
     slabs::<B>(weight, &device)
         .map(|(range, slab)| {
