@@ -94,6 +94,32 @@ pub struct Table {
     pub trained: Option<Tensor<2>>,
 }
 
+/// A table that cannot be trained.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TableError {
+    /// The decoder has none of that name.
+    #[error(
+        "`{name}` cannot be trained whole: expected {}",
+        if *tied { "`embed_tokens` (the head is the same table here)" } else { "`embed_tokens` or `lm_head`" }
+    )]
+    NoSuch {
+        /// What was named.
+        name: String,
+        /// Whether the head is the embedding.
+        tied: bool,
+    },
+    /// A table of another model.
+    #[error("`{name}` is {found:?}, but the model has {model:?}")]
+    Shape {
+        /// What was named.
+        name: String,
+        /// Its shape.
+        found: [usize; 2],
+        /// The model's.
+        model: [usize; 2],
+    },
+}
+
 /// A decoder-only language model. Shape letters: see the crate's documentation.
 #[derive(Debug, Clone)]
 pub struct Decoder {
@@ -310,6 +336,55 @@ impl Decoder {
                 }
             }
         }
+    }
+
+    /// Lets embedding or head be trained whole, by their last names (`embed_tokens`, `lm_head`).
+    ///
+    /// # Errors
+    ///
+    /// If the decoder has no such table.
+    pub fn train_tables(&mut self, names: &[&str]) -> Result<(), TableError> {
+        for name in names {
+            let table = self.table(name)?;
+            let (rows, cols) = (table.weight.rows(), table.weight.cols());
+            let mut values = vec![0.0; rows * cols];
+            table.weight.decode_rows(0..rows, &mut values);
+            let name = table.name.clone();
+            self.set_table(&name, [rows, cols], values)?;
+        }
+        Ok(())
+    }
+
+    /// Replaces embedding or head by a trained table.
+    ///
+    /// # Errors
+    ///
+    /// If the decoder has no such table, or one of another shape.
+    pub fn set_table(
+        &mut self,
+        name: &str,
+        shape: [usize; 2],
+        values: Vec<f32>,
+    ) -> Result<(), TableError> {
+        let device = self.device.clone().autodiff();
+        let table = self.table(name)?;
+        let model = [table.weight.rows(), table.weight.cols()];
+        if shape != model {
+            return Err(TableError::Shape { name: name.to_owned(), found: shape, model });
+        }
+        let data = TensorData::new(values, shape);
+        table.trained = Some(Tensor::from_data(data, &device).require_grad());
+        Ok(())
+    }
+
+    /// A table by its name, or the last part of it.
+    fn table(&mut self, name: &str) -> Result<&mut Table, TableError> {
+        let last = name.rsplit('.').next().unwrap_or(name).to_owned();
+        let tied = self.lm_head.is_none();
+        self.tables_mut()
+            .into_iter()
+            .find(|table| table.name.rsplit('.').next() == Some(last.as_str()))
+            .ok_or(TableError::NoSuch { name: name.to_owned(), tied })
     }
 
     /// Bytes of the frozen matrices as they are kept.

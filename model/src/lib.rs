@@ -17,7 +17,7 @@ mod sample;
 mod weights;
 
 pub use config::{Config, ConfigError};
-pub use decoder::{Cache, Context, Decoder, Input, Table};
+pub use decoder::{Cache, Context, Decoder, Input, Table, TableError};
 pub use engine::{Engine, Finish, Generated, Request};
 pub use family::{Blueprint, Family, Layout, RopeBlueprint, RopeScaling};
 pub use layers::{Attention, Block, Frequencies, GateUp, Mlp, Norm, QueryKeyValue};

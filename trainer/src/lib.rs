@@ -2,20 +2,29 @@
 #![forbid(unsafe_code)]
 
 mod batch;
-mod memory;
-mod optimizer;
-mod recompute;
-mod schedule;
-mod step;
-
-pub use memory::{MemoryOptions, MemoryPart, memory};
-pub use optimizer::{
-    Optimizer, ParameterMeta, StateError, StateTensor, clip, state_from_file, state_to_file,
-};
-pub use schedule::Schedule;
-pub use step::{StepDone, StepOptions, gradients, parameters, set_values, step, values};
 pub mod checkpoint;
+mod error;
 pub mod files;
 pub mod lock;
 pub mod manifest;
+mod memory;
+mod optimizer;
+mod plan;
+mod recompute;
+mod run;
 pub mod run_folder;
+mod schedule;
+mod session;
+mod step;
+
+pub use error::TrainError;
+pub use memory::{MemoryOptions, MemoryPart, memory};
+pub use optimizer::{
+    Optimizer, ParameterMeta, StateData, StateError, StateTensor, clip, state_from_file,
+    state_to_file,
+};
+pub use plan::{Plan, plan};
+pub use run::{Outcome, train};
+pub use schedule::Schedule;
+pub use session::Session;
+pub use step::{StepDone, StepOptions, gradients, parameters, set_values, step, values};

@@ -95,6 +95,10 @@ fn whatever_call_fails_and_however_the_machine_dies_the_last_saved_checkpoint_lo
                 let names = files.names(Path::new("/checkpoints")).unwrap();
                 let left = names.iter().filter(|name| name.to_string_lossy().starts_with(".tmp"));
                 assert_eq!(left.count(), 0, "{place}: {names:?}");
+                for step in checkpoints.steps().unwrap() {
+                    let there = checkpoints.load(&Path::new("/checkpoints").join(name(step)));
+                    assert!(there.is_ok(), "{place}: half of {step} bears its name");
+                }
                 save(&checkpoints, found.unwrap_or(0) + 1, &contents(9), KEEP).unwrap();
                 files.restart(Restart::PowerLost);
                 let newest = checkpoints.newest().unwrap().checkpoint.unwrap();
