@@ -61,9 +61,8 @@ impl When {
             _ if step == 0 => false,
             How::Every { steps } => step.is_multiple_of(steps),
             How::PerEpoch { times, steps_per_epoch } => {
-                let parts_after = |step: u64| {
-                    u128::from(step) * u128::from(times) / u128::from(steps_per_epoch)
-                };
+                let parts_after =
+                    |step: u64| u128::from(step) * u128::from(times) / u128::from(steps_per_epoch);
                 parts_after(step) > parts_after(step - 1)
             }
         }

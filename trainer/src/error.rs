@@ -9,6 +9,7 @@ use ft_model::{LoadError, TableError};
 use crate::checkpoint::SaveError;
 use crate::files::FileError;
 use crate::optimizer::StateError;
+use crate::report::MetricsError;
 use crate::run_folder::{RunError, SpaceError};
 
 /// Why a run cannot begin or go on.
@@ -67,7 +68,7 @@ pub enum TrainError {
     },
     /// An id that the model does not have.
     #[error(
-        "a row has token {largest}, but the embedding has {rows} rows (ids 0 to {})\n  = help: tokenise the \
+        "a row has token {largest}, but the embedding has {rows} rows (ids 0 to {})\nhelp: tokenise the \
          rows with this model's tokenizer",
         rows - 1
     )]
@@ -85,40 +86,42 @@ pub enum TrainError {
     },
     /// A loss or gradient that is no number.
     #[error(
-        "{what} is {value} at step {step}; last finite loss {last_loss} before it; {kept}\n  = rows of this step: \
-         {rows}\n  = help: lower `learning_rate`, or look at these rows with `ft data show`"
+        "{why}; {kept}\nrows of this step: {rows}\nhelp: lower `learning_rate`, or look at these rows with `ft data \
+         show`"
     )]
     NotFinite {
-        /// `loss` or `grad_norm`.
-        what: &'static str,
-        /// What it is.
-        value: f64,
-        /// The step, from 1.
-        step: u64,
-        /// The loss of the step before, or `none`.
-        last_loss: String,
+        /// What is no number, and when.
+        why: String,
         /// Which checkpoint is intact.
         kept: String,
         /// Places of the rows.
         rows: String,
     },
-    /// The loss stayed too high.
-    #[error(
-        "loss was above {threshold} for {patience} steps, last {loss} at step {step}; checkpoint {step} is saved"
-    )]
-    Watchdog {
-        /// `loss_watchdog_threshold`.
-        threshold: f64,
-        /// `loss_watchdog_patience`.
-        patience: u64,
-        /// The last loss.
-        loss: f64,
-        /// The step, from 1.
+    /// It went wrong, and was saved.
+    #[error("{why}; checkpoint {step} is saved")]
+    Stopped {
+        /// Why.
+        why: String,
+        /// The step.
         step: u64,
+    },
+    /// Signals cannot be listened to.
+    #[error("signals cannot be listened to: {0}")]
+    Signals(std::io::Error),
+    /// The metrics' file.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// TensorBoard's file.
+    #[error("{}: {source}", path.display())]
+    Events {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
     },
     /// Not enough memory.
     #[error(
-        "the run needs about {needed} of memory, {available} are available\n  = help: halve `sequence_len`{}, or \
+        "the run needs about {needed} of memory, {available} are available\nhelp: halve `sequence_len`{}, or \
          set `gradient_checkpointing: true`",
         if *micro_batch_size > 1 { " or `micro_batch_size`" } else { "" }
     )]

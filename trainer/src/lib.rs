@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod batch;
+pub mod cadence;
 pub mod checkpoint;
 mod error;
 pub mod files;
@@ -11,11 +12,14 @@ mod memory;
 mod optimizer;
 mod plan;
 mod recompute;
+pub mod report;
 mod run;
 pub mod run_folder;
 mod schedule;
 mod session;
+pub mod signals;
 mod step;
+pub mod watch;
 
 pub use error::TrainError;
 pub use memory::{MemoryOptions, MemoryPart, memory};

@@ -9,6 +9,8 @@ use ft_kernels::device::process_memory;
 use ft_kernels::{Format, Packed, packed_matmul};
 use serde::Serialize;
 
+use ft_recipes::TrainSection;
+
 use crate::error::TrainError;
 use crate::memory::{MemoryOptions, MemoryPart, memory};
 use crate::run_folder::{SpaceNeeded, free_bytes};
@@ -46,6 +48,8 @@ pub struct Plan {
     pub free_disk_bytes: Option<u64>,
     /// From the speed of products on this machine now.
     pub seconds_estimate: f64,
+    #[serde(skip)]
+    space: SpaceNeeded,
 }
 
 /// Plans a run: reads rows and base, attaches adapters, takes no step.
@@ -57,6 +61,28 @@ pub fn plan(session: &Session<'_>) -> Result<Plan, TrainError> {
     let ready = session.ready()?;
     let plan = plan_of(session, &ready)?;
     Ok(plan)
+}
+
+impl Plan {
+    /// Refuses a run that does not fit in memory or on the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Memory`] and [`TrainError::Space`].
+    pub fn check(&self, train: &TrainSection) -> Result<(), TrainError> {
+        let needed: u64 = self.memory.iter().map(|part| part.bytes).sum();
+        // Mapped weights can be given back and read again, the rest cannot.
+        if self.available_memory_bytes > 0 && needed > self.available_memory_bytes {
+            let gibibytes = |bytes: u64| format!("{:.1} GiB", bytes as f64 / (1u64 << 30) as f64);
+            return Err(TrainError::Memory {
+                needed: gibibytes(needed),
+                available: gibibytes(self.available_memory_bytes),
+                micro_batch_size: train.micro_batch_size,
+            });
+        }
+        self.space.check(&train.output_dir)?;
+        Ok(())
+    }
 }
 
 /// Bytes of a run's files.
@@ -109,6 +135,7 @@ pub(crate) fn plan_of(session: &Session<'_>, ready: &Ready) -> Result<Plan, Trai
         trained_parameters: trained(ready),
         memory: memory(&ready.decoder, &options),
         available_memory_bytes: process_memory().available_bytes,
+        space,
         disk_bytes: space.total(),
         free_disk_bytes: free_bytes(&session.recipe().train.output_dir).ok(),
         seconds_estimate: operations / rate(session),

@@ -10,14 +10,18 @@ use ft_model::Decoder;
 use ft_recipes::Resume;
 
 use crate::batch::input_and_targets;
+use crate::cadence::{RunLength, When};
 use crate::checkpoint::{Checkpoint, Keep};
 use crate::error::TrainError;
 use crate::manifest::{FORMAT, FileDigest, RunManifest, sha256};
 use crate::optimizer::{StateData, StateTensor, state_from_file, state_to_file};
-use crate::plan::{plan_of, space};
+use crate::plan::{Plan, plan_of};
+use crate::report::{HeldOutLine, Report, StepLine};
 use crate::run_folder::{OnChange, Opened, RunFolder};
 use crate::session::{Ready, Session};
+use crate::signals::Signals;
 use crate::step::{scalar, set_values, step, values};
+use crate::watch::{Limits, Stop, Watch};
 
 /// What a run came to.
 #[derive(Debug)]
@@ -61,16 +65,23 @@ struct RunState {
     step: u64,
     /// Tokens read.
     tokens: u64,
-    /// Loss of the last step.
-    last_loss: Option<f64>,
+    /// Tokens trained.
+    label_tokens: u64,
     /// Last loss on the held-out rows.
     held_out_loss: Option<f64>,
-    /// The best of those, and the step it was found at.
-    best: Option<(u64, f64)>,
-    /// Evaluations since then.
-    evaluations_without_better: u64,
-    /// Steps in a row above the watchdog's threshold.
-    steps_above: u64,
+    /// Losses seen, for stopping early.
+    watch: Watch,
+}
+
+/// A run under way.
+struct Run<'a> {
+    session: &'a Session<'a>,
+    folder: RunFolder,
+    ready: Ready,
+    /// The trained tensors in host memory.
+    held: Vec<Vec<f32>>,
+    state: RunState,
+    report: Report,
 }
 
 /// Trains as the recipe says and writes the run folder.
@@ -80,80 +91,233 @@ struct RunState {
 /// [`TrainError`]; checkpoints that were written before it stay.
 pub fn train(session: &Session<'_>) -> Result<Outcome, TrainError> {
     let recipe = session.recipe();
-    let mut ready = session.ready()?;
+    let signals = Signals::listen().map_err(TrainError::Signals)?;
+    let ready = session.ready()?;
     let plan = plan_of(session, &ready)?;
-    space(session, &ready).check(&recipe.train.output_dir)?;
-    let manifest = manifest(session, &ready)?;
-    let on_change = if session.force { OnChange::GoOn } else { OnChange::Refuse };
+    plan.check(&recipe.train)?;
     let opened = RunFolder::open(
         &recipe.train.output_dir,
-        &manifest,
+        &manifest(session, &ready)?,
         &session.loaded.source,
         &recipe.train.resume,
-        on_change,
+        if session.force { OnChange::GoOn } else { OnChange::Refuse },
     )?;
-    let Opened { run, checkpoint, .. } = opened;
-    let mut state = RunState::default();
-    let mut held = values(&ready.decoder);
-    if let Some(checkpoint) = &checkpoint {
-        state = restore(checkpoint, &mut ready, &mut held)?;
+    let (mut run, resumed) = Run::begin(session, ready, opened, &plan)?;
+
+    let length = RunLength {
+        total_steps: plan.steps,
+        steps_per_epoch: run.ready.loader.steps_in_epoch(0) as u64,
+    };
+    let saves = When::new(recipe.train.save, length);
+    let evaluates = When::new(recipe.train.evaluate, length);
+    let logs = When::logging(recipe.train.logging_steps, plan.steps);
+    let limits = Limits::from(&recipe.train);
+    let mut stop = None;
+    if !resumed && evaluates.count() > 0 {
+        run.evaluate(&limits)?; // before the first step, as Axolotl does
+    }
+    while run.state.step < plan.steps && stop.is_none() {
+        let done = run.step(&limits)?;
+        let now = run.state.step;
+        stop = done.stop;
+        run.report.step(&done.line, logs.is_due(now), run.state.held_out_loss)?;
+        let asked = signals.asked();
+        let mut saves_now = saves.is_due(now) || stop.is_some() || asked.is_some();
+        if evaluates.is_due(now) && asked.is_none() && !run.ready.held_out.is_empty() {
+            let before = run.state.watch.best;
+            stop = stop.or(run.evaluate(&limits)?);
+            saves_now |= recipe.train.keep_best && run.state.watch.best != before;
+        }
+        if saves_now {
+            run.save()?;
+        }
+        if let Some(signal) = asked {
+            run.report.end(&format!("interrupted at step {now}; checkpoint {now} is saved"))?;
+            return Ok(run.outcome(Some(i32::from(signal.exit_code()) - 128)));
+        }
+    }
+    if let Some(stop) = stop.filter(|stop| !stop.is_success()) {
+        run.report.end(&stop.to_string())?;
+        let step = run.state.step;
+        return Err(TrainError::Stopped { why: stop.to_string(), step });
+    }
+    run.finish(stop)
+}
+
+/// A step that was taken.
+struct Taken {
+    line: StepLine,
+    stop: Option<Stop>,
+}
+
+impl<'a> Run<'a> {
+    /// Opens the reports and takes up a checkpoint, if there is one.
+    fn begin(
+        session: &'a Session<'a>,
+        mut ready: Ready,
+        opened: Opened,
+        plan: &Plan,
+    ) -> Result<(Self, bool), TrainError> {
+        let Opened { run: folder, checkpoint, rejected, changes } = opened;
+        let mut held = values(&ready.decoder);
+        let state = match &checkpoint {
+            Some(checkpoint) => restore(checkpoint, &mut ready, &mut held)?,
+            None => RunState::default(),
+        };
+        let resumed = checkpoint.is_some();
+        let report = Report::open(session, &folder, plan, resumed.then_some(state.step))?;
+        for rejected in rejected {
+            let path = rejected.path.display();
+            report.say(&format!(
+                "checkpoint `{path}` is damaged and was set aside: {}",
+                rejected.flaw
+            ));
+        }
+        for change in changes {
+            report.say(&format!("not as when the run was begun: {change}"));
+        }
+        if resumed {
+            report.say(&format!("going on at step {}", state.step));
+        }
+        Ok((Self { session, folder, ready, held, state, report }, resumed))
     }
 
-    let total = plan.steps;
-    while state.step < total {
+    fn step(&mut self, limits: &Limits) -> Result<Taken, TrainError> {
         let started = Instant::now();
-        let batches = ready.loader.step(index(state.step));
-        let rate = recipe.train.optimizer.learning_rate * ready.schedule.at(state.step);
+        let Ready { decoder, loader, parameters, optimizer, schedule, options, .. } =
+            &mut self.ready;
+        let at = self.state.step;
+        let batches = loader.step(index(at));
+        let section = &self.session.recipe().train.optimizer;
+        let learning_rate = section.learning_rate * schedule.at(at);
         let done = step(
-            &mut ready.decoder,
-            &mut ready.optimizer,
-            &ready.parameters,
-            &mut held,
+            decoder,
+            optimizer,
+            parameters,
+            &mut self.held,
             &batches,
-            (state.step, rate),
-            &ready.options,
+            (at, learning_rate),
+            options,
         );
-        state.step += 1;
-        state.tokens += done.tokens as u64;
-        state.last_loss = Some(done.loss);
-        let seconds = started.elapsed().as_secs_f64();
-        log(&run, &state, &done, rate, seconds);
+        let stop = self.state.watch.step(limits, at + 1, done.loss, done.grad_norm);
+        if let Some(stop @ Stop::NotFinite { .. }) = stop {
+            return Err(self.not_finite(stop, &batches));
+        }
+        let place = self.ready.loader.place(index(at));
+        self.state.step = at + 1;
+        self.state.tokens += done.tokens as u64;
+        self.state.label_tokens += done.label_tokens as u64;
+        let step_seconds = started.elapsed().as_secs_f64();
+        let line = StepLine {
+            step: at + 1,
+            epoch: place.epoch as f64 + (place.step + 1) as f64 / place.steps.max(1) as f64,
+            loss: done.loss,
+            grad_norm: done.grad_norm,
+            learning_rate,
+            tokens: self.state.tokens,
+            label_tokens: self.state.label_tokens,
+            tokens_per_second: done.tokens as f64 / step_seconds,
+            peak_memory_bytes: process_memory().peak_bytes,
+            step_seconds,
+        };
+        Ok(Taken { line, stop })
     }
-    if !ready.held_out.is_empty() {
-        state.held_out_loss = Some(held_out_loss(&ready.decoder, &ready.held_out));
+
+    /// The error of a step that was not taken: it names the rows, and the checkpoint that is intact.
+    fn not_finite(&self, stop: Stop, batches: &[MicroBatch]) -> TrainError {
+        let origins = &self.ready.prepared.train_origins;
+        let mut rows: Vec<String> = batches
+            .iter()
+            .flat_map(|batch| &batch.rows)
+            .filter_map(|row| origins.get(*row).map(ToString::to_string))
+            .collect();
+        let count = rows.len();
+        rows.truncate(10);
+        let mut rows = rows.join(", ");
+        if count > 10 {
+            rows.push_str(&format!(" and {} more", count - 10));
+        }
+        let newest = self.folder.checkpoints.steps().ok().and_then(|steps| steps.last().copied());
+        let kept = newest.map_or_else(
+            || "no checkpoint was saved before it".to_owned(),
+            |step| format!("checkpoint {step} is intact"),
+        );
+        TrainError::NotFinite { why: stop.to_string(), kept, rows }
     }
-    save(session, &run, &ready, &held, &state)?;
-    let files = adapter_files(session, &ready, &held)?;
-    run.write_adapter(&files.each_ref().map(|(name, bytes)| (*name, bytes.as_slice())))?;
-    let outcome = serde_json::json!({
-        "steps": state.step, "loss": state.last_loss, "held_out_loss": state.held_out_loss,
-    });
-    run.finish(&outcome)?;
-    Ok(Outcome {
-        run: run.path.clone(),
-        steps: state.step,
-        last_loss: state.last_loss,
-        held_out_loss: state.held_out_loss,
-        decoder: ready.decoder,
-        interrupted: None,
-    })
+
+    /// Loss on the held-out rows, told and watched.
+    fn evaluate(&mut self, limits: &Limits) -> Result<Option<Stop>, TrainError> {
+        if self.ready.held_out.is_empty() {
+            return Ok(None);
+        }
+        let started = Instant::now();
+        let loss = held_out_loss(&self.ready.decoder, &self.ready.held_out);
+        self.state.held_out_loss = Some(loss);
+        let step = self.state.step;
+        let epoch = match step.checked_sub(1) {
+            None => 0.0,
+            Some(last) => {
+                let place = self.ready.loader.place(index(last));
+                place.epoch as f64 + (place.step + 1) as f64 / place.steps.max(1) as f64
+            }
+        };
+        let held_out_seconds = started.elapsed().as_secs_f64();
+        let line = HeldOutLine { step, epoch, held_out_loss: loss, held_out_seconds };
+        self.report.held_out(&line)?;
+        Ok(self.state.watch.held_out(limits, step, loss))
+    }
+
+    /// Writes a checkpoint.
+    fn save(&mut self) -> Result<(), TrainError> {
+        self.report.sync()?;
+        save(self.session, &self.folder, &self.ready, &self.held, &self.state)
+    }
+
+    /// Writes the adapter, of the best checkpoint if the recipe wants it, and marks the run finished.
+    fn finish(mut self, stop: Option<Stop>) -> Result<Outcome, TrainError> {
+        if !self.folder.path.join("checkpoints").join(format!("{:06}", self.state.step)).exists() {
+            self.save()?;
+        }
+        let keep_best = self.session.recipe().train.keep_best;
+        let best = self.state.watch.best.filter(|best| keep_best && best.step != self.state.step);
+        let mut told = stop.map(|stop| stop.to_string());
+        if let Some(best) = best {
+            let path = self.folder.path.join("checkpoints").join(format!("{:06}", best.step));
+            // Step 0 is evaluated but never saved: the last one is then as good as it gets.
+            if let Ok(checkpoint) = self.folder.checkpoints.load(&path) {
+                restore(&checkpoint, &mut self.ready, &mut self.held)?;
+                let better = format!("the adapter is that of step {}, the best", best.step);
+                told = Some(told.map_or(better.clone(), |told| format!("{told}; {better}")));
+            }
+        }
+        let files = adapter_files(self.session, &self.ready, &self.held)?;
+        self.folder
+            .write_adapter(&files.each_ref().map(|(name, bytes)| (*name, bytes.as_slice())))?;
+        self.report.end(told.as_deref().unwrap_or("finished"))?;
+        let outcome = serde_json::json!({
+            "steps": self.state.step,
+            "loss": self.state.watch.last_finite.map(|seen| seen.loss),
+            "held_out_loss": self.state.held_out_loss,
+            "stopped": told,
+        });
+        self.folder.finish(&outcome)?;
+        Ok(self.outcome(None))
+    }
+
+    fn outcome(self, interrupted: Option<i32>) -> Outcome {
+        Outcome {
+            run: self.folder.path.clone(),
+            steps: self.state.step,
+            last_loss: self.state.watch.last_finite.map(|seen| seen.loss),
+            held_out_loss: self.state.held_out_loss,
+            decoder: self.ready.decoder,
+            interrupted,
+        }
+    }
 }
 
 fn index(step: u64) -> usize {
     usize::try_from(step).expect("a loader counts its steps in a usize")
-}
-
-fn log(run: &RunFolder, state: &RunState, done: &crate::step::StepDone, rate: f64, seconds: f64) {
-    use std::io::Write as _;
-    let line = serde_json::json!({
-        "step": state.step, "loss": done.loss, "grad_norm": done.grad_norm, "learning_rate": rate,
-        "tokens": done.tokens, "label_tokens": done.label_tokens,
-        "tokens_per_second": done.tokens as f64 / seconds,
-        "peak_memory_bytes": process_memory().peak_bytes, "step_seconds": seconds,
-    });
-    if let Ok(mut file) = std::fs::File::options().create(true).append(true).open(run.metrics()) {
-        let _ = writeln!(file, "{line}");
-    }
 }
 
 /// The adapter as PEFT's two files.
@@ -204,7 +368,7 @@ fn save(
         ])
         .collect();
     let train = &session.recipe().train;
-    let best = state.best.filter(|_| train.keep_best).map(|(step, _)| step);
+    let best = state.watch.best.filter(|_| train.keep_best).map(|best| best.step);
     run.checkpoints.save(state.step, &contents, Keep { limit: train.save_total_limit, best })?;
     Ok(())
 }

@@ -108,7 +108,9 @@ impl fmt::Display for Stop {
                 let value = if loss.is_finite() { grad_norm } else { loss };
                 write!(f, "{what} is {value} at step {step}")?;
                 match last {
-                    Some(Seen { step, loss }) => write!(f, "; last finite loss {loss:.4} at {step}"),
+                    Some(Seen { step, loss }) => {
+                        write!(f, "; last finite loss {loss:.4} at {step}")
+                    }
                     None => write!(f, ", the first one"),
                 }
             }
@@ -178,10 +180,7 @@ mod tests {
             stop = watch.step(&LIMITS, step as u64, *loss, 1.0);
         }
         let said = stop.unwrap().to_string();
-        assert_eq!(
-            said,
-            "loss is 9.0000 at step 5, above `loss_watchdog_threshold` 5 for 3 steps"
-        );
+        assert_eq!(said, "loss is 9.0000 at step 5, above `loss_watchdog_threshold` 5 for 3 steps");
         assert!(!stop.unwrap().is_success());
         assert_eq!(watch.step(&Limits::default(), 6, 1e30, 1.0), None);
     }
@@ -196,7 +195,10 @@ mod tests {
         let nan = watch.step(&Limits::default(), 812, f64::NAN, 1.0);
         assert_eq!(said(nan), "loss is NaN at step 812; last finite loss 1.9400 at 811");
         let norm = watch.step(&Limits::default(), 812, 1.0, f64::NAN);
-        assert_eq!(said(norm), "gradients' norm is NaN at step 812; last finite loss 1.9400 at 811");
+        assert_eq!(
+            said(norm),
+            "gradients' norm is NaN at step 812; last finite loss 1.9400 at 811"
+        );
     }
 
     #[test]

@@ -39,7 +39,8 @@ impl Progress {
     /// One that suits standard error.
     pub fn new(total_steps: u64) -> Self {
         let bar = io::stderr().is_terminal().then(|| {
-            let bar = ProgressBar::with_draw_target(Some(total_steps), ProgressDrawTarget::stderr());
+            let bar =
+                ProgressBar::with_draw_target(Some(total_steps), ProgressDrawTarget::stderr());
             bar.with_style(ProgressStyle::with_template("{wide_msg}").expect("a known key"))
         });
         Self { total_steps, bar, mean_seconds: None }
@@ -84,10 +85,8 @@ fn print(text: &str) {
 
 /// `step 120/640  loss 1.472  held out 1.518  3.1k tok/s  11.2 GiB  eta 42 min`
 fn line(shown: &Shown, total_steps: u64, mean_seconds: f64) -> String {
-    let mut parts = vec![
-        format!("step {}/{total_steps}", shown.step),
-        format!("loss {:.3}", shown.loss),
-    ];
+    let mut parts =
+        vec![format!("step {}/{total_steps}", shown.step), format!("loss {:.3}", shown.loss)];
     if let Some(loss) = shown.held_out_loss {
         parts.push(format!("held out {loss:.3}"));
     }

@@ -164,7 +164,8 @@ mod tests {
         let mut bytes = fs::read(path).unwrap();
         let mut records = Vec::new();
         while !bytes.is_empty() {
-            let length = usize::try_from(u64::from_le_bytes(bytes[..8].try_into().unwrap())).unwrap();
+            let length =
+                usize::try_from(u64::from_le_bytes(bytes[..8].try_into().unwrap())).unwrap();
             let rest = bytes.split_off(16 + length);
             assert_eq!(bytes, record(&bytes[12..12 + length]));
             records.push(bytes[12..12 + length].to_vec());
