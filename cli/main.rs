@@ -1,2 +1,70 @@
-//! The `ft` command.
-fn main() {}
+//! The `ft` command: parse, dispatch, say what went wrong, exit.
+//!
+//! Exit codes: 0 done; 1 it began and could not finish; 2 what it was given is wrong; 130 or 143
+//! after SIGINT or SIGTERM, with everything saved.
+#![forbid(unsafe_code)]
+
+mod chat;
+mod check;
+mod data;
+mod device;
+mod evaluate;
+mod fetch;
+mod model;
+mod recipe;
+mod report;
+mod rows;
+mod score;
+mod source;
+mod train;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Fine-tune language models with LoRA, QLoRA and DoRA: one binary, one YAML recipe
+#[derive(Parser)]
+#[command(name = "ft", version, arg_required_else_help = true)]
+struct Command {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Train what a recipe says, and measure it
+    Train(train::Args),
+    /// Say what a recipe would do and cost, and refuse what must not start
+    Check(check::Args),
+    /// Look at training data
+    #[command(subcommand)]
+    Data(data::Verb),
+    /// Log-likelihood of each token of each row
+    Score(score::Args),
+    /// One answer of a model
+    Chat(chat::Args),
+}
+
+/// How a verb ended, if nothing went wrong.
+enum Done {
+    /// With all that was asked for.
+    All,
+    /// By a signal, with everything saved.
+    Interrupted(i32),
+}
+
+fn main() -> ExitCode {
+    let command = Command::parse();
+    let done = match &command.verb {
+        Verb::Train(args) => train::run(args),
+        Verb::Check(args) => check::run(args).map(|()| Done::All),
+        Verb::Data(verb) => data::run(verb).map(|()| Done::All),
+        Verb::Score(args) => score::run(args).map(|()| Done::All),
+        Verb::Chat(args) => chat::run(args).map(|()| Done::All),
+    };
+    match done {
+        Ok(Done::All) => ExitCode::SUCCESS,
+        Ok(Done::Interrupted(signal)) => ExitCode::from(u8::try_from(128 + signal).unwrap_or(1)),
+        Err(error) => report::end(&error),
+    }
+}

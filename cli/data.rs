@@ -1,0 +1,58 @@
+//! `ft data show RECIPE`
+
+use std::io::IsTerminal;
+
+use anyhow::Result;
+use ft_datasets::prepare::{PrepareOptions, prepare};
+use ft_datasets::show::{Colour, ShowOptions, show, tokens};
+
+use crate::{recipe, report};
+
+#[derive(clap::Subcommand)]
+pub(crate) enum Verb {
+    /// Show rows as the model will see them: every token, and which are trained
+    Show(Show),
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Show {
+    #[command(flatten)]
+    recipe: recipe::Args,
+    /// How many rows of each data set
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    rows: usize,
+    /// Only row K of each data set, counted from 1
+    #[arg(long, value_name = "K", conflicts_with = "rows")]
+    row: Option<std::num::NonZeroUsize>,
+    /// The rows that are held out, as they are after shuffling and splitting
+    #[arg(long)]
+    held_out: bool,
+}
+
+pub(crate) fn run(verb: &Verb) -> Result<()> {
+    let Verb::Show(args) = verb;
+    let loaded = recipe::load(&args.recipe, &[])?;
+    let base = recipe::base(&loaded)?;
+    let section = &loaded.recipe.data;
+    let (skip, rows) = args.row.map_or((0, args.rows), |row| (row.get() - 1, 1));
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let colour =
+        if std::io::stdout().is_terminal() && !plain { Colour::Ansi } else { Colour::None };
+    if args.held_out {
+        let prepared = prepare(section, &base.tokenizer, PrepareOptions::default())?;
+        let held_out = prepared.held_out.iter().zip(&prepared.held_out_origins);
+        for (example, at) in held_out.skip(skip).take(rows) {
+            let (length, trained) = (example.len(), example.trained());
+            let shown = tokens(example, &base.tokenizer, colour);
+            report::out(format_args!("{at}  {length} tokens, {trained} trained\n{shown}\n"))?;
+        }
+        if prepared.held_out.is_empty() {
+            report::say(
+                "no rows are held out: `val_set_size` is 0 and there are no `test_datasets`",
+            );
+        }
+        return Ok(());
+    }
+    let shown = show(section, &base.tokenizer, ShowOptions { skip, rows, colour })?;
+    report::out(shown.trim_end())
+}

@@ -1,0 +1,173 @@
+//! From a recipe to a tuned model and back, on a model of two blocks.
+#![expect(clippy::unwrap_used, reason = "a test's helper may panic")]
+
+mod support;
+
+use serde_json::{Value, json};
+use support::{Place, bytes, conversation, recipe};
+
+/// A place with the tiny model, rows and a recipe.
+fn place() -> Place {
+    let place = Place::new();
+    place.tiny_model();
+    let word = |at: usize| ["one", "two", "three", "four", "five", "six"][at % 6];
+    let rows: Vec<Value> = (0..14).map(|at| conversation(&format!("say {at}"), word(at))).collect();
+    place.rows("rows.jsonl", &rows);
+    place.write("r.yaml", recipe(""));
+    place
+}
+
+fn lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn sum(row: &Value) -> f64 {
+    row["sum_logprob"].as_f64().unwrap()
+}
+
+#[test]
+fn a_recipe_is_checked_trained_scored_and_gone_on_with() {
+    let place = place();
+
+    // What it would do, without doing it.
+    let plan: Value = serde_json::from_str(&place.done(&["check", "r.yaml", "--json"])).unwrap();
+    assert_eq!((&plan["steps"], &plan["adapters"]), (&json!(3), &json!(14)));
+    assert_eq!(
+        (&plan["data"]["train"]["rows"], &plan["data"]["held_out"]["rows"]),
+        (&json!(12), &json!(2))
+    );
+    // Rank 4 beside four matrices of attention and three of the MLP, in two blocks.
+    let inner = (64 + 64) + 2 * (32 + 64) + (64 + 64) + 2 * (96 + 64) + (64 + 96);
+    assert_eq!(plan["trained_parameters"], json!(2 * 4 * inner));
+    let text = place.done(&["check", "r.yaml", "--set", "max_steps=2"]);
+    assert!(
+        text.contains("\nsteps      2 (")
+            && text.ends_with("start it   ft train r.yaml --set max_steps=2\n"),
+        "{text}"
+    );
+    let text = place.done(&["train", "r.yaml", "--dry-run"]);
+    assert!(text.contains("\nsteps      3 ("), "{text}");
+    assert!(!place.path("run").exists(), "looking writes nothing");
+
+    // Trained, and it shows.
+    place.done(&["train", "r.yaml"]);
+    for file in [
+        "manifest.json",
+        "recipe.yaml",
+        "metrics.jsonl",
+        "adapter/adapter_config.json",
+        "report.html",
+    ] {
+        assert!(place.path("run").join(file).is_file(), "run/{file}");
+    }
+    place.rows(
+        "in.jsonl",
+        &[
+            conversation("say 0", "one"),
+            json!({"text": "say 1"}),
+            json!({"tokens": [86, 68, 92]}),
+            json!({"tokens": [5]}),
+        ],
+    );
+    place.done(&["score", "model", "in.jsonl", "-o", "base.jsonl"]);
+    place.done(&["score", "model", "--adapter", "run/adapter", "in.jsonl", "-o", "tuned.jsonl"]);
+    let (base, tuned) = (lines(&place.read("base.jsonl")), lines(&place.read("tuned.jsonl")));
+    assert_eq!((base.len(), tuned.len()), (4, 4));
+    assert!(sum(&tuned[0]) > sum(&base[0]), "an answer that was trained on became likelier");
+    for (base, tuned) in base.iter().zip(&tuned) {
+        assert_eq!(base["tokens"], tuned["tokens"]);
+    }
+    // A run folder is a model: the base it names, and its adapter.
+    assert_eq!(place.done(&["score", "run", "in.jsonl"]), place.read("tuned.jsonl"));
+    assert_eq!(
+        place.done(&["score", "model", "--adapter", "run", "in.jsonl"]),
+        place.read("tuned.jsonl")
+    );
+    assert!(!place.path("base.jsonl.part").exists());
+
+    // The folder is taken; going on for two more steps is what five at once would have been.
+    let said = place.refused(&["train", "r.yaml"]);
+    assert!(said.contains("`--resume`"), "{said}");
+    place.done(&["train", "r.yaml", "--resume", "--set", "max_steps=5"]);
+    place.done(&["train", "r.yaml", "--output-dir", "at once", "--set", "max_steps=5"]);
+    assert_eq!(
+        bytes(&place.path("run/adapter/adapter_model.safetensors")),
+        bytes(&place.path("at once/adapter/adapter_model.safetensors")),
+        "resumed is not as uninterrupted"
+    );
+}
+
+#[test]
+fn scores_are_natural_logarithms_of_each_row_alone() {
+    let place = place();
+    let rows = [
+        json!({"tokens": [86, 68, 92, 97, 4, 9]}),
+        json!({"text": "say 1 2 3"}),
+        conversation("say 4", "five"),
+        json!({"tokens": [7]}),
+    ];
+    place.rows("all.jsonl", &rows);
+    let together = lines(&place.done(&["score", "model", "all.jsonl"]));
+    for (row, together) in rows.iter().zip(&together) {
+        place.rows("one.jsonl", std::slice::from_ref(row));
+        let alone = lines(&place.done(&["score", "model", "one.jsonl"]));
+        assert!((sum(&alone[0]) - sum(together)).abs() < 1e-4, "{row}: {alone:?} {together}");
+        let logprobs = together["logprobs"].as_array().unwrap();
+        assert_eq!(logprobs.len(), together["tokens"].as_array().unwrap().len());
+        assert_eq!(logprobs[0], Value::Null);
+        let values: Vec<f64> = logprobs[1..].iter().map(|value| value.as_f64().unwrap()).collect();
+        assert!(values.iter().all(|value| *value < 0.0));
+        assert!((values.iter().sum::<f64>() - sum(together)).abs() < 1e-4);
+    }
+    // Over all continuations of one token, probabilities sum to one.
+    let every: Vec<Value> = (0..99).map(|id| json!({"tokens": [40, id]})).collect();
+    place.rows("every.jsonl", &every);
+    let all = lines(&place.done(&["score", "model", "every.jsonl"]));
+    let total: f64 = all.iter().map(|row| sum(row).exp()).sum();
+    assert!((total - 1.0).abs() < 1e-4, "{total}");
+}
+
+#[test]
+fn tuned_and_base_are_measured_on_held_out_questions() {
+    let place = place();
+    let answer = r#"{"order": 1, "urgent": true}"#;
+    place.rows("held_out.jsonl", &[conversation("say 1", answer), conversation("say 2", answer)]);
+    let task = "eval:\n  tasks:\n    - json_fields: {path: held_out.jsonl, max_new_tokens: 8}\n";
+    place.write("r.yaml", recipe(task));
+    let table = place.done(&["train", "r.yaml"]);
+    assert_eq!(
+        table,
+        "\
+json_fields held_out.jsonl
+  base    valid JSON with the right keys   0/2   fields right    0/4
+  tuned   valid JSON with the right keys   0/2   fields right    0/4
+"
+    );
+    let report: Value = serde_json::from_str(&place.read("run/eval.json")).unwrap();
+    assert_eq!(report["tasks"][0]["tuned"]["fields_total"], json!(4));
+    let samples = lines(&place.read("run/samples_json_fields.jsonl"));
+    let models: Vec<&str> = samples.iter().map(|it| it["model"].as_str().unwrap()).collect();
+    assert_eq!(models, ["base", "base", "tuned", "tuned"]);
+    assert_eq!(samples[0]["question"], "say 1");
+}
+
+#[test]
+fn rows_are_shown_token_by_token_with_what_is_trained() {
+    let place = place();
+    let shown = place.done(&["data", "show", "r.yaml", "--row", "2"]);
+    assert!(shown.starts_with("rows.jsonl:2  "), "{shown}");
+    assert!(shown.contains("[t·w·o·<|im_end|>]"), "{shown}");
+    let shown = place.done(&["data", "show", "r.yaml", "--rows", "3"]);
+    assert_eq!(shown.matches("rows.jsonl:").count(), 3, "{shown}");
+    let held_out = place.done(&["data", "show", "r.yaml", "--held-out"]);
+    assert_eq!(held_out.matches("rows.jsonl:").count(), 2, "{held_out}");
+}
+
+#[test]
+fn one_answer_goes_to_stdout() {
+    let place = place();
+    let said = place.ft(&["chat", "model", "--prompt", "say 1", "--max-new-tokens", "4"]);
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert!(said.out.ends_with('\n') && said.out.chars().count() <= 5, "{:?}", said.out);
+    assert_eq!(said.err, "");
+}
