@@ -114,7 +114,7 @@ mod tests {
             thread::sleep(Duration::from_millis(20));
         }
         let said = format!("asked: {:?}\n", listening.asked());
-        std::io::Write::write_all(&mut std::io::stdout(), said.as_bytes()).unwrap();
+        io::Write::write_all(&mut io::stdout(), said.as_bytes()).unwrap();
     }
 
     #[test]

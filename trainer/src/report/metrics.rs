@@ -178,7 +178,6 @@ pub(crate) mod tests {
                 metrics.write(&Line::HeldOut(held_out_line(step))).unwrap();
             }
         }
-        metrics.sync().unwrap();
     }
 
     #[test]
@@ -193,6 +192,7 @@ pub(crate) mod tests {
              \"peak_memory_bytes\":1073741824,\"step_seconds\":0.25}\n\
              {\"step\":2,\"epoch\":1.0,\"held_out_loss\":1.5,\"held_out_seconds\":2.0}\n"
         );
+        Metrics::open(&path, Some(2)).unwrap().sync().unwrap();
         let lines = Metrics::read(&path).unwrap();
         assert_eq!(lines, [Line::Step(step_line(2)), Line::HeldOut(held_out_line(2))]);
     }
