@@ -21,6 +21,7 @@ pub mod pack;
 pub mod prepare;
 pub mod random;
 pub mod row;
+pub mod show;
 pub mod source;
 pub mod template;
 pub mod tokenizer;

@@ -7,6 +7,7 @@ mod testing;
 
 use std::path::{Path, PathBuf};
 
+use ft_datasets::encode::Example;
 use ft_datasets::loader::{Loader, RunLength};
 use ft_datasets::prepare::{DataError, DropReason, PrepareOptions, Prepared, prepare};
 use ft_datasets::tokenizer::Tokenizer;
@@ -26,7 +27,7 @@ impl Folder {
     }
 
     fn write(&self, name: &str, rows: &[Value]) -> String {
-        let text: String = rows.iter().map(|row| format!("{row}\n")).collect();
+        let text: String = rows.iter().fold(String::new(), |text, row| text + &format!("{row}\n"));
         self.text(name, &text)
     }
 
@@ -162,7 +163,7 @@ fn long_rows_are_dropped_cut_or_an_error_as_the_recipe_says() {
     let path = folder.write("rows.jsonl", &[tokens(&[1; 600]), tokens(&[2; 9])]);
     let section = |long_rows| DataSection { long_rows, ..pre_tokenized(&path) };
     let cut = ready(&section(LongRows::Truncate));
-    let mut lengths: Vec<usize> = cut.train.iter().map(|example| example.len()).collect();
+    let mut lengths: Vec<usize> = cut.train.iter().map(Example::len).collect();
     lengths.sort_unstable();
     assert_eq!((lengths, cut.report.datasets[0].truncated.count), (vec![9, 512], 1));
     assert_eq!(
@@ -337,7 +338,7 @@ fn a_long_completion_becomes_several_examples() {
     let mut section = section(vec![source(&path, RowType::Completion)]);
     section.sequence_len = 40;
     let prepared = ready(&section);
-    let mut lengths: Vec<usize> = prepared.train.iter().map(|example| example.len()).collect();
+    let mut lengths: Vec<usize> = prepared.train.iter().map(Example::len).collect();
     lengths.sort_unstable();
     assert_eq!(lengths, [22, 40, 40]);
     assert!(prepared.train_origins.iter().all(|at| line_of(at) == 1));

@@ -132,7 +132,7 @@ impl Facts {
                 row_type: type_name(&source.row_type),
                 rows: self.rows,
             };
-            found(kind, self.help_untrained(source));
+            found(kind, Self::help_untrained(source));
         } else if self.cut_before_answer == self.rows {
             let kind = FindingKind::CutBeforeAnswer {
                 rows: self.rows,
@@ -172,7 +172,7 @@ impl Facts {
         findings
     }
 
-    fn help_untrained(&self, source: &DatasetSource) -> String {
+    fn help_untrained(source: &DatasetSource) -> String {
         match source.row_type {
             RowType::ChatTemplate => format!(
                 "no message has a role of `roles_to_train: [{}]` (or `{}` masks them all); name the \

@@ -157,8 +157,6 @@ impl From<FindError> for DataError {
 }
 
 fn findings(findings: &[Finding]) -> String {
-    findings
-        .iter()
-        .map(|finding| format!("\n  {}", finding.to_string().replace('\n', "\n  ")))
-        .collect()
+    let lines = findings.iter().map(|finding| finding.to_string().replace('\n', "\n  "));
+    lines.fold(String::new(), |text, line| text + "\n  " + &line)
 }

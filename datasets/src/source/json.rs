@@ -375,7 +375,7 @@ impl Scanner {
 }
 
 fn newlines(bytes: &[u8]) -> u64 {
-    bytes.iter().filter(|byte| **byte == b'\n').count() as u64
+    (bytes.split(|byte| *byte == b'\n').count() - 1) as u64
 }
 
 #[cfg(test)]

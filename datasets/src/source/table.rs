@@ -92,7 +92,7 @@ fn fields(
 fn fatal(path: &Path, error: &csv::Error, limits: Limits) -> SourceError {
     let line = error.position().map_or(0, csv::Position::line);
     if let csv::ErrorKind::Io(source) = error.kind() {
-        if source.get_ref().is_some_and(|inner| inner.is::<Endless>()) {
+        if source.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Endless>) {
             let problem = format!(
                 "a record is longer than {} bytes, the limit of one row; is a quote not closed?",
                 limits.row_bytes
@@ -136,7 +136,9 @@ mod tests {
         let rows = match rows(&path, delimiter, limits) {
             Ok(rows) => rows,
             Err(error) => {
-                return vec![error.to_string().replace(&format!("{}", folder.path().display()), "")];
+                return vec![
+                    error.to_string().replace(&format!("{}", folder.path().display()), ""),
+                ];
             }
         };
         rows.map(|row| match row {
