@@ -1,5 +1,4 @@
 //! What `ft data show` says of rows.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod common;
 #[path = "../src/testing.rs"]
