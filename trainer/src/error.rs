@@ -66,6 +66,12 @@ pub enum TrainError {
         /// Why.
         source: std::io::Error,
     },
+    /// The chat template, for the recipe's prompts.
+    #[error("`sample_prompts`: {0}")]
+    Template(#[from] ft_datasets::template::TemplateError),
+    /// A prompt of the recipe that cannot be rendered.
+    #[error("`sample_prompts`: {0}")]
+    Encode(#[from] ft_datasets::encode::EncodeError),
     /// An id that the model does not have.
     #[error(
         "a row has token {largest}, but the embedding has {rows} rows (ids 0 to {})\nhelp: tokenise the \

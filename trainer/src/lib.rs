@@ -15,6 +15,7 @@ mod recompute;
 pub mod report;
 mod run;
 pub mod run_folder;
+mod samples;
 mod schedule;
 mod session;
 pub mod signals;

@@ -18,6 +18,7 @@ use crate::optimizer::{StateData, StateTensor, state_from_file, state_to_file};
 use crate::plan::{Plan, plan_of};
 use crate::report::{HeldOutLine, Report, StepLine};
 use crate::run_folder::{OnChange, Opened, RunFolder};
+use crate::samples::Samples;
 use crate::session::{Ready, Session};
 use crate::signals::Signals;
 use crate::step::{scalar, set_values, step, values};
@@ -82,6 +83,7 @@ struct Run<'a> {
     held: Vec<Vec<f32>>,
     state: RunState,
     report: Report,
+    samples: Samples,
 }
 
 /// Trains as the recipe says and writes the run folder.
@@ -179,7 +181,9 @@ impl<'a> Run<'a> {
         if resumed {
             report.say(&format!("going on at step {}", state.step));
         }
-        Ok((Self { session, folder, ready, held, state, report }, resumed))
+        let recipe = session.recipe();
+        let samples = Samples::new(&recipe.train.sample_prompts, &recipe.data, session.tokenizer)?;
+        Ok((Self { session, folder, ready, held, state, report, samples }, resumed))
     }
 
     fn step(&mut self, limits: &Limits) -> Result<Taken, TrainError> {
@@ -264,6 +268,10 @@ impl<'a> Run<'a> {
         let held_out_seconds = started.elapsed().as_secs_f64();
         let line = HeldOutLine { step, epoch, held_out_loss: loss, held_out_seconds };
         self.report.held_out(&line)?;
+        let file = self.folder.path.join("samples.jsonl");
+        for told in self.samples.answer(&self.ready.decoder, self.session.tokenizer, step, &file)? {
+            self.report.say(&told);
+        }
         Ok(self.state.watch.held_out(limits, step, loss))
     }
 
