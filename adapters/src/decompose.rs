@@ -200,7 +200,9 @@ fn direction(
             if own {
                 length = norm;
             }
-            x.iter_mut().for_each(|x| *x /= norm);
+            for x in &mut x {
+                *x /= norm;
+            }
             return (x, length);
         }
         x = random(x.len(), *fresh, draws);
@@ -224,7 +226,9 @@ fn orthonormal(mut columns: Columns) -> Columns {
             let beta = if v[0] < 0.0 { norm } else { -norm };
             let tau = (beta - v[0]) / beta;
             let head = v[0] - beta;
-            v.iter_mut().for_each(|v| *v /= head);
+            for v in &mut v {
+                *v /= head;
+            }
             v[0] = 1.0;
             tau
         };
@@ -369,7 +373,7 @@ mod tests {
         let weight = packed("w", Format::F32, 37, 21);
         let draws = Draws::new(1, "test", "adjoint");
         let (x, y) = (random(21, 0, draws), random(37, 3, draws));
-        let there = dot(&product(&weight, &[x.clone()])[0], &y);
+        let there = dot(&product(&weight, std::slice::from_ref(&x))[0], &y);
         let back = dot(&x, &transposed_product(&weight, &[y])[0]);
         assert!((there - back).abs() < 1e-10 * there.abs().max(1.0), "{there} {back}");
     }

@@ -30,7 +30,7 @@ pub struct InitialFactors {
 /// precision or after the given number of subspace iterations, and `Q·R` its QR decomposition.
 /// Both start with an `s·B·A` that is a part of the weight.
 ///
-/// The default's bound is Kaiming's for a leaky ReLU of slope √5, `√(6 / ((1 + 5)·k))`. The numbers
+/// The default's bound is Kaiming's for a leaky `ReLU` of slope √5, `√(6 / ((1 + 5)·k))`. The numbers
 /// depend on the seed and the projection's name alone, not on its place or on the machine.
 ///
 /// # Source
@@ -105,7 +105,8 @@ mod tests {
         let InitialFactors { a, b, taken_from_weight } = &factors;
         assert!(b.iter().all(|b| *b == 0.0) && b.len() == 3 * 512 && !taken_from_weight);
         let (low, high) = a.iter().fold((0.0f32, 0.0f32), |(l, h), a| (l.min(*a), h.max(*a)));
-        assert!(low < -0.1249 && low >= -0.125 && high > 0.1249 && high <= 0.125, "{low} {high}");
+        assert!((-0.125..-0.1249).contains(&low), "{low}");
+        assert!((0.1249..=0.125).contains(&high), "{high}");
         let variance = a.iter().map(|a| a * a).sum::<f32>() / a.len() as f32;
         assert!((variance - 0.125 * 0.125 / 3.0).abs() < 1e-4, "{variance}");
         assert_eq!(

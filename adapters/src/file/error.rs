@@ -193,7 +193,7 @@ pub enum AdapterFileError {
     /// The adapter was trained beside a matrix of another shape.
     #[error(
         "`{}`: the adapter of `{module}` is for a matrix `{adapter:?}`, but the model's is `{model:?}`: it \
-         was made for another base{}", path.display(), base_name(base)
+         was made for another base{}", path.display(), base_name(base.as_ref())
     )]
     OtherBase {
         /// The file.
@@ -233,6 +233,6 @@ fn help_text(hint: Option<&'static str>) -> String {
     hint.map_or_else(String::new, |hint| format!("\n  = help: {hint}"))
 }
 
-fn base_name(base: &Option<String>) -> String {
-    base.as_ref().map_or_else(String::new, |base| format!(" (`{base}`)"))
+fn base_name(base: Option<&String>) -> String {
+    base.map_or_else(String::new, |base| format!(" (`{base}`)"))
 }

@@ -71,7 +71,7 @@ impl PeftAdapter {
             #[expect(clippy::cast_possible_truncation, reason = "a probability")]
             let dropout = self.config.dropout as f32;
             let mut adapter = Adapter::lora(a, b, scale, dropout, place as u64);
-            let projection = &mut projections[place];
+            let projection = &mut *projections[place];
             if let Some(magnitude) = magnitude {
                 let magnitude = factor(magnitude, [1, n], device, false);
                 adapter = adapter.with_magnitude(&projection.weight, Some(magnitude));
