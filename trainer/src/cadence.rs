@@ -120,10 +120,11 @@ mod tests {
 
     #[test]
     fn logging_without_a_word_is_a_two_hundredth_between_one_and_ten() {
-        let second = |total| (1..).find(|step| When::logging(None, total).is_due(*step)).unwrap();
-        assert_eq!(second(50), 1);
-        assert_eq!(second(640), 3);
-        assert_eq!(second(100_000), 10);
+        let first =
+            |total| (1..=total).find(|step| When::logging(None, total).is_due(*step)).unwrap();
+        assert_eq!(first(50), 1);
+        assert_eq!(first(640), 3);
+        assert_eq!(first(100_000), 10);
         assert!(When::logging(Some(7), 640).is_due(7));
         assert!(When::logging(Some(7), 640).is_due(640));
     }

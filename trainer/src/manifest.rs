@@ -61,7 +61,9 @@ pub fn sha256(bytes: &[u8]) -> String {
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digits = |byte: &u8| [byte >> 4, byte & 15];
+    let digit = |value: u8| char::from_digit(u32::from(value), 16).expect("less than 16");
+    bytes.iter().flat_map(digits).map(digit).collect()
 }
 
 /// What went into a run.
@@ -288,9 +290,9 @@ pub(crate) mod tests {
         now.device = "cuda:0".to_owned();
         now.binary_sha256 = None;
         let changes = manifest().changes(&now);
+        let [refused, noted] = [Weight::Refused, Weight::Noted];
         let weights: Vec<_> = changes.iter().map(|change| change.weight).collect();
-        use Weight::{Noted, Refused};
-        assert_eq!(weights, [Refused, Refused, Noted, Noted]);
+        assert_eq!(weights, [refused, refused, noted, noted]);
         assert_eq!(
             said(&now),
             [

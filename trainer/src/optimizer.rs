@@ -155,7 +155,7 @@ impl Optimizer {
             let adam = || Adam::new(rate, decay, [beta1, beta2], self.section.epsilon, self.steps);
             match &mut self.memories[index] {
                 Memory::Adam { first, second } => {
-                    adamw::step(&adam(), value, gradient, first, second)
+                    adamw::step(&adam(), value, gradient, first, second);
                 }
                 Memory::Adam8bit { first, second } => {
                     eight_bit::step(&adam(), value, gradient, first, second);

@@ -18,6 +18,7 @@ mod space;
 #[cfg(test)]
 mod tests;
 
+use std::fmt::Write;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -149,7 +150,7 @@ pub enum RunError {
 fn changed(folder: &Path, changes: &[Change]) -> String {
     let mut said = format!("`{}` was begun with something else:", folder.display());
     for change in changes.iter().filter(|change| change.weight == Weight::Refused) {
-        said.push_str(&format!("\n  {change}"));
+        let _ = write!(said, "\n  {change}");
     }
     said + "\nhelp: `--force` goes on all the same, another `--output-dir` begins a new run"
 }
@@ -210,7 +211,7 @@ impl RunFolder {
                     None => Ok(None),
                 };
             }
-            Err(error) => return Err(Err::<(), _>(error).doing("read", &path).unwrap_err().into()),
+            Err(source) => return Err(FileError { doing: "read", path, source }.into()),
         };
         let unread = |what: String| RunError::Manifest { path: path.clone(), what };
         let manifest: RunManifest =
@@ -259,9 +260,10 @@ impl RunFolder {
                 (found.checkpoint, found.rejected)
             }
         };
-        match self.files.remove_file(&self.path.join(FINISHED)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(Err::<(), _>(error).doing("remove", &self.path).unwrap_err().into());
+        let finished = self.path.join(FINISHED);
+        match self.files.remove_file(&finished) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(FileError { doing: "remove", path: finished, source }.into());
             }
             _ => {}
         }

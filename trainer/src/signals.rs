@@ -82,7 +82,7 @@ impl Drop for Signals {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
     use std::process::Command;
     use std::thread;

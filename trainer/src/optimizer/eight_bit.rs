@@ -64,7 +64,7 @@ impl Values {
             };
             let scale = 10f32.powi(decade - (DECADES - 1));
             for part in 0..parts {
-                let middle = (edge(part, parts) + edge(part + 1, parts)) / 2.0;
+                let middle = f32::midpoint(edge(part, parts), edge(part + 1, parts));
                 values.push(scale * middle);
                 if map == Map::Signed {
                     values.push(-(scale * middle));
@@ -74,7 +74,7 @@ impl Values {
         values.sort_by(f32::total_cmp);
         let values: [f32; 256] =
             values.try_into().expect("2 + 2·(1 + … + 64) or 2 + (2 + … + 128)");
-        let middles = std::array::from_fn(|i| (values[i] + values[i + 1]) / 2.0);
+        let middles = std::array::from_fn(|i| f32::midpoint(values[i], values[i + 1]));
         let zero = values.iter().position(|value| *value == 0.0).and_then(|i| u8::try_from(i).ok());
         Self { values, middles, zero: zero.expect("zero is one of 256 values") }
     }

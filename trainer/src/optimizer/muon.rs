@@ -56,7 +56,9 @@ fn orthogonal(matrix: &[f32], [rows, columns]: [usize; 2]) -> Vec<f32> {
     let norm = x.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt();
     #[expect(clippy::cast_possible_truncation, reason = "a norm of f32 numbers")]
     let scale = 1.0 / (norm as f32).max(LEAST_NORM);
-    x.iter_mut().for_each(|x| *x *= scale);
+    for x in &mut x {
+        *x *= scale;
+    }
 
     let [a, b, c] = COEFFICIENTS;
     for _ in 0..ITERATIONS {

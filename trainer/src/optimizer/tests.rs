@@ -1,4 +1,5 @@
 //! Against PyTorch and bitsandbytes (`tests/golden/make.py`), and what must hold by itself.
+#![expect(clippy::float_cmp, reason = "rates and norms of exact numbers")]
 
 use std::collections::BTreeMap;
 
@@ -245,9 +246,9 @@ const KINDS: [OptimizerKind; 5] = [
 /// Parameters of several chunks, with a ragged end.
 fn large() -> Vec<ParameterMeta> {
     vec![
-        meta("a", ParameterKind::A, [16, 3001]),
-        meta("b", ParameterKind::B, [2500, 16]),
-        meta("magnitude", ParameterKind::Magnitude, [1, 2500]),
+        meta("a", ParameterKind::A, [16, 1101]),
+        meta("b", ParameterKind::B, [1100, 16]),
+        meta("magnitude", ParameterKind::Magnitude, [1, 1100]),
     ]
 }
 

@@ -41,7 +41,7 @@ svg text{font:11px system-ui,sans-serif;fill:var(--faint)}\
 table{border-collapse:collapse;margin-top:2rem;width:100%}\
 th,td{text-align:left;vertical-align:top;padding:.3rem .75rem .3rem 0;\
 border-bottom:1px solid var(--rule);overflow-wrap:anywhere}\
-th{font-weight:500;color:var(--faint);white-space:nowrap}";
+th{font-weight:500;color:var(--faint);white-space:nowrap;width:1%;padding-right:2rem}";
 
 /// The page of a run whose `metrics.jsonl` has these lines.
 pub fn html(facts: &Facts, lines: &[Line]) -> String {
