@@ -11,7 +11,7 @@ use crate::{model, report};
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    model: model::Args,
+    model: model::ModelArgs,
     /// What the user says
     #[arg(long, value_name = "TEXT")]
     prompt: String,

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 use ft_kernels::device::device;
+use ft_recipes::{Loaded, Standing};
 use ft_trainer::{Plan, Session};
 
 use crate::{evaluate, recipe, report};
@@ -12,7 +13,7 @@ use crate::{evaluate, recipe, report};
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    recipe: recipe::Args,
+    recipe: recipe::RecipeArgs,
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -20,6 +21,10 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let loaded = recipe::load(&args.recipe, &[])?;
+    // Said before the base is looked for: a recipe can be judged where its base is not.
+    if !args.json {
+        report::out(accepted(&loaded))?;
+    }
     let base = recipe::base(&loaded)?;
     evaluate::questions(&loaded.recipe, &base.tokenizer)?;
     let plan = ft_trainer::plan(&Session {
@@ -38,6 +43,25 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let _ = write!(command, " --set {key}={value}");
     }
     report::out(format_args!("{}\nstart it   {command}", text(&plan)))
+}
+
+/// That the recipe is in order, and what became of its keys.
+fn accepted(loaded: &Loaded) -> String {
+    let mut text = format!("recipe     accepted, {} keys", loaded.keys.len());
+    for (standing, words) in [
+        (Standing::Read, "read"),
+        (Standing::Renamed, "read under another name"),
+        (Standing::NoEffect, "without effect here"),
+        (Standing::OneDevice, "for several devices"),
+        (Standing::Empty, "empty"),
+        (Standing::Dead, "that nobody reads"),
+    ] {
+        let count = loaded.keys.iter().filter(|(_, found)| *found == standing).count();
+        if count > 0 {
+            let _ = write!(text, ", {count} {words}");
+        }
+    }
+    text
 }
 
 /// What would be spent, for people.

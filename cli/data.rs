@@ -17,7 +17,7 @@ pub(crate) enum Verb {
 #[derive(clap::Args)]
 pub(crate) struct Show {
     #[command(flatten)]
-    recipe: recipe::Args,
+    recipe: recipe::RecipeArgs,
     /// How many rows of each data set
     #[arg(long, default_value_t = 3, value_name = "N")]
     rows: usize,

@@ -68,3 +68,13 @@ fn main() -> ExitCode {
         Err(error) => report::end(&error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_makes_sense() {
+        super::Command::command().debug_assert();
+    }
+}

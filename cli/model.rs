@@ -12,7 +12,7 @@ use crate::{device, source};
 
 /// Which model, and where it runs.
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct ModelArgs {
     /// A folder, a `.gguf` file, a run folder, `hf:ORG/NAME` or `pypi:PACKAGE==VERSION/FILE`
     model: String,
     /// An adapter in PEFT's format, or the run folder that has one
@@ -30,7 +30,7 @@ pub(crate) struct Loaded {
 }
 
 /// Loads a model, and the adapter that is named or that belongs to it.
-pub(crate) fn load(args: &Args) -> Result<Loaded> {
+pub(crate) fn load(args: &ModelArgs) -> Result<Loaded> {
     let device = device(device::name(args.device))?;
     let located = source::locate(&args.model, None, None)?;
     if let (Some(own), Some(other)) = (&located.adapter, &args.adapter) {

@@ -7,13 +7,13 @@ use ft_datasets::tokenizer::Tokenizer;
 use ft_kernels::device::DeviceName;
 use ft_recipes::{Loaded, Recipe};
 
+use crate::device;
 use crate::report::say;
 use crate::source::{self, Located};
-use crate::{device, report};
 
 /// What every verb with a recipe takes.
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct RecipeArgs {
     /// The recipe, a YAML file
     pub(crate) recipe: PathBuf,
     /// Changes one key, as if it stood so in the recipe (`--set lora_r=8`)
@@ -36,7 +36,7 @@ pub(crate) fn quoted(text: &str) -> String {
 }
 
 /// Reads the recipe and says what should be known about it.
-pub(crate) fn load(args: &Args, more: &[(String, String)]) -> Result<Loaded> {
+pub(crate) fn load(args: &RecipeArgs, more: &[(String, String)]) -> Result<Loaded> {
     let overrides: Vec<(String, String)> = args.set.iter().chain(more).cloned().collect();
     let loaded = Recipe::load(&args.recipe, &overrides)?;
     for note in &loaded.notes {
@@ -74,7 +74,7 @@ pub(crate) fn base(loaded: &Loaded) -> Result<Base> {
     }
     let mut tokenizer = source::tokenizer(&path)?;
     for remark in tokenizer.set_special_tokens(&section.special_tokens)? {
-        report::say(remark);
+        say(remark);
     }
     Ok(Base { path, tokenizer, device_name })
 }

@@ -29,7 +29,7 @@ const PASS_TOKENS: usize = 2048;
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    model: model::Args,
+    model: model::ModelArgs,
     /// JSONL, also JSON, CSV and Parquet, also `.gz` and `.zst`
     input: PathBuf,
     /// File to write; stdout if absent

@@ -16,7 +16,7 @@ use crate::{Done, check, evaluate, recipe, report};
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    recipe: recipe::Args,
+    recipe: recipe::RecipeArgs,
     /// The run folder, in place of the recipe's `output_dir`
     #[arg(long, value_name = "DIR")]
     output_dir: Option<PathBuf>,
