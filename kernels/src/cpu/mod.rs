@@ -36,8 +36,8 @@
 //! [`Isa::level`] yourself.
 
 pub(crate) mod decode;
-mod lookup;
 pub(crate) mod gemm;
+mod lookup;
 pub(crate) mod math;
 
 use std::sync::OnceLock;
