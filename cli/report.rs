@@ -77,7 +77,8 @@ fn text(error: &anyhow::Error) -> String {
         let (mut message, mut helping) = (Vec::new(), false);
         let words = cause.to_string();
         for line in words.lines() {
-            let help = line.trim_start().trim_start_matches("= ").strip_prefix("help: ");
+            // What is indented further belongs to an entry of a list and stays there.
+            let help = line.strip_prefix("  = help: ").or(line.strip_prefix("help: "));
             // A help may go on over indented lines.
             helping = help.is_some() || (helping && line.starts_with("    "));
             match help {

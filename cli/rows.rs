@@ -59,7 +59,8 @@ impl Rows {
         if more > 0 {
             bad.push(format!("… and {more} more"));
         }
-        Err(anyhow!(bad.join("\n")))
+        let rows = if count == 1 { "bad row" } else { "bad rows" };
+        Err(anyhow!("{count} {rows}:\n  {}", bad.join("\n").replace('\n', "\n  ")))
     }
 
     /// The conversation in a row's `messages`.

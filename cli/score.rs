@@ -45,7 +45,6 @@ struct Scored<'a> {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    // What is wrong with the rows is told before the weights are read.
     if let Some(output) = &args.output
         && let (Ok(one), Ok(other)) = (output.canonicalize(), args.input.canonicalize())
         && one == other

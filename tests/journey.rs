@@ -88,7 +88,7 @@ fn a_recipe_is_checked_trained_scored_and_gone_on_with() {
     // The folder is taken; going on for two more steps is what five at once would have been.
     let said = place.refused(&["train", "r.yaml"]);
     assert!(said.contains("`--resume`"), "{said}");
-    place.done(&["train", "r.yaml", "--resume", "--set", "max_steps=5"]);
+    place.done(&["train", "r.yaml", "--resume", "--force", "--set", "max_steps=5"]);
     place.done(&["train", "r.yaml", "--output-dir", "at once", "--set", "max_steps=5"]);
     assert_eq!(
         bytes(&place.path("run/adapter/adapter_model.safetensors")),
