@@ -88,11 +88,11 @@ impl Config {
                 values.insert(hf.to_owned(), f64::from(value).into());
             }
         }
-        if metadata.str(&key("rope.scaling.type"))? == Some("linear") {
-            if let Some(factor) = metadata.f32(&key("rope.scaling.factor"))? {
-                let scaling = serde_json::json!({"rope_type": "linear", "factor": factor});
-                values.insert("rope_scaling".to_owned(), scaling);
-            }
+        if metadata.str(&key("rope.scaling.type"))? == Some("linear")
+            && let Some(factor) = metadata.f32(&key("rope.scaling.factor"))?
+        {
+            let scaling = serde_json::json!({"rope_type": "linear", "factor": factor});
+            values.insert("rope_scaling".to_owned(), scaling);
         }
         values.insert("tie_word_embeddings".to_owned(), tied.into());
         values.insert("vocab_size".to_owned(), vocabulary.into());
@@ -202,10 +202,10 @@ impl Config {
     /// object (or one a kind of layer) in `rope_parameters`, transformers 4 `rope_scaling`.
     fn rope_object(&self, layer_type: Option<&str>) -> Option<&Map<String, Value>> {
         let parameters = self.get("rope_parameters").and_then(Value::as_object);
-        if let (Some(parameters), Some(layer_type)) = (parameters, layer_type) {
-            if let Some(own) = parameters.get(layer_type).and_then(Value::as_object) {
-                return Some(own);
-            }
+        if let (Some(parameters), Some(layer_type)) = (parameters, layer_type)
+            && let Some(own) = parameters.get(layer_type).and_then(Value::as_object)
+        {
+            return Some(own);
         }
         parameters.or_else(|| self.get("rope_scaling").and_then(Value::as_object))
     }
@@ -216,14 +216,14 @@ impl Config {
     ///
     /// If it is no number.
     pub fn rope_number(&self, key: &str) -> Result<Option<f64>, ConfigError> {
-        if key == "partial_rotary_factor" {
-            if let Some(dimensions) = self.optional_size("rope_dimension_count")? {
-                let head = match self.optional_size("head_dim")? {
-                    Some(head) => head,
-                    None => self.size("hidden_size")? / self.size("num_attention_heads")?,
-                };
-                return Ok(Some(dimensions as f64 / head.max(1) as f64));
-            }
+        if key == "partial_rotary_factor"
+            && let Some(dimensions) = self.optional_size("rope_dimension_count")?
+        {
+            let head = match self.optional_size("head_dim")? {
+                Some(head) => head,
+                None => self.size("hidden_size")? / self.size("num_attention_heads")?,
+            };
+            return Ok(Some(dimensions as f64 / head.max(1) as f64));
         }
         self.number_in(self.rope_object(None), key)
     }

@@ -142,11 +142,12 @@ pub struct Decoder {
 impl Decoder {
     /// What the blocks of a pass over this input share.
     pub fn context(&self, input: &Input, pass: Pass) -> Context {
-        let global_angles = self.global_frequencies.angles(&input.positions);
+        let angles = |of: &Frequencies| of.angles(&input.positions, &input.boundaries);
+        let global_angles = angles(&self.global_frequencies);
         let local_angles = if self.local_frequencies == self.global_frequencies {
             Arc::clone(&global_angles)
         } else {
-            self.local_frequencies.angles(&input.positions)
+            angles(&self.local_frequencies)
         };
         Context { pass, boundaries: Arc::clone(&input.boundaries), global_angles, local_angles }
     }

@@ -72,6 +72,7 @@ pub enum Layout {
 
 /// Everything the decoder needs to know of a model.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each names a part that a family has or lacks")]
 pub struct Blueprint {
     /// Rows of the embedding, V.
     pub vocabulary: usize,

@@ -1,4 +1,4 @@
-//! Llama 2, 3 and 3.x, and what is built like it (SmolLM2, TinyLlama).
+//! Llama 2, 3 and 3.x, and what is built like it (SmolLM2, `TinyLlama`).
 //!
 //! Source: `modeling_llama.py` in transformers 5.
 

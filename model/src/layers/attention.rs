@@ -9,6 +9,7 @@ use crate::decoder::Context;
 
 /// The products that make queries, keys and values.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "one a block, and most families have the large one")]
 pub enum QueryKeyValue {
     /// One projection each.
     Split {

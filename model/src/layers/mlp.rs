@@ -6,6 +6,7 @@ use ft_kernels::{Activation, gated_activation};
 
 /// The products before the gate.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "one a block, and most families have the large one")]
 pub enum GateUp {
     /// One projection each.
     Split {

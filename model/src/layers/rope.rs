@@ -60,18 +60,17 @@ pub(crate) fn frequencies(rope: &RopeBlueprint, rotary_dim: usize) -> Frequencie
 }
 
 impl Frequencies {
-    /// Angles of these positions. All positions of a pass take the same divisors, chosen by the
-    /// largest, as the reference does.
-    pub fn angles(&self, positions: &[u32]) -> Arc<Angles> {
-        let longest = positions.iter().max().map_or(0, |position| *position as usize + 1);
-        let inverse = match &self.beyond {
-            Some((original, beyond)) if longest > *original => beyond,
-            _ => &self.inverse,
-        };
-        let half = inverse.len();
+    /// Angles of these positions, of documents that begin at `boundaries`. Each document takes the
+    /// divisors that its own length asks for, so that it does not matter what it is packed with.
+    pub fn angles(&self, positions: &[u32], boundaries: &[usize]) -> Arc<Angles> {
+        let half = self.inverse.len();
         let mut cos = vec![0.0; positions.len() * half];
         let mut sin = vec![0.0; positions.len() * half];
-        if half > 0 {
+        for pair in boundaries.windows(2).filter(|_| half > 0) {
+            let positions = &positions[pair[0]..pair[1]];
+            let inverse = self.divided(positions);
+            let part = pair[0] * half..pair[1] * half;
+            let (cos, sin) = (&mut cos[part.clone()], &mut sin[part]);
             let rows = cos.par_chunks_mut(half).zip(sin.par_chunks_mut(half)).zip(positions);
             rows.with_min_len(16).for_each(|((cos, sin), position)| {
                 for ((cos, sin), inverse) in cos.iter_mut().zip(sin).zip(inverse) {
@@ -83,5 +82,14 @@ impl Frequencies {
             });
         }
         Arc::new(Angles { cos, sin, half })
+    }
+
+    /// The angles a position of one document, chosen by its last position.
+    fn divided(&self, positions: &[u32]) -> &[f32] {
+        let length = positions.iter().max().map_or(0, |position| *position as usize + 1);
+        match &self.beyond {
+            Some((original, beyond)) if length > *original => beyond,
+            _ => &self.inverse,
+        }
     }
 }

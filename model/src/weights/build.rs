@@ -121,7 +121,9 @@ impl<S: Source> Build<'_, S> {
     fn norm(&self, name: &str, width: usize) -> Result<Norm, LoadError> {
         let mut weight = self.source.vector(&format!("{name}.weight"), width)?;
         if self.blueprint.norm_plus_one {
-            weight.iter_mut().for_each(|w| *w += 1.0);
+            for w in &mut weight {
+                *w += 1.0;
+            }
         }
         let weight = Tensor::from_data(TensorData::new(weight, [width]), self.device);
         Ok(Norm { weight, epsilon: self.blueprint.norm_epsilon })

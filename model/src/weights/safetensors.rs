@@ -70,7 +70,9 @@ impl Folder {
         let header = |source| LoadError::Header { file: path.to_owned(), source };
         let (header_len, metadata) = SafeTensors::read_metadata(&all).map_err(header)?;
         let start = header_len + 8;
-        for (name, info) in metadata.tensors() {
+        // By name, so that of several faults the same one is told each time.
+        let tensors: BTreeMap<String, _> = metadata.tensors().into_iter().collect();
+        for (name, info) in tensors {
             let (from, to) = info.data_offsets;
             if start + to > len {
                 let too_long = safetensors::SafeTensorError::MetadataIncompleteBuffer;
