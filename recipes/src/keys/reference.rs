@@ -20,7 +20,6 @@ Shipped here:
 | recipe | what |
 |---|---|
 | `quickstart.yaml` | SmolLM2-135M on the blocks of its GGUF, in minutes on two cores |
-| `tiny.yaml` | a two-layer model in seconds, to see that everything works |
 | `lora-1b.yaml` | LoRA on Llama-3.2-1B |
 | `dora-1b.yaml` | DoRA on the same |
 | `qlora-8b.yaml` | QLoRA on Qwen3-8B: a 4-bit base |
