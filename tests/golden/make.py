@@ -143,11 +143,14 @@ FAMILIES = {
 
 
 def tokenizer():
-    """Words `t5` to `t95` for the ids of those numbers: enough for rows of ids."""
-    words = ["<pad>", "<s>", "</s>", "<unk>", "<sep>"] + [f"t{i}" for i in range(5, VOCABULARY)]
-    made = tokenizers.Tokenizer(tokenizers.models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
-    made.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
-    made.add_special_tokens(words[:5])
+    """Single characters: the program wants a tokenizer beside a model, and the rows are ids."""
+    specials = ["<pad>", "<s>", "</s>", "<unk>", "<sep>"]
+    characters = [chr(0x21 + i) for i in range(VOCABULARY - len(specials))]
+    vocabulary = {word: i for i, word in enumerate(specials + characters)}
+    made = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, [], unk_token="<unk>"))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = tokenizers.decoders.ByteLevel()
+    made.add_special_tokens(specials)
     return made
 
 
