@@ -130,6 +130,21 @@ fn a_run_killed_at_twenty_moments_and_gone_on_with_is_the_uninterrupted_one_to_t
 }
 
 #[test]
+fn a_run_on_one_two_and_three_threads_and_once_more_writes_the_same_bytes() {
+    let place = place(6);
+    let base = bytes(&place.path("model/model.safetensors"));
+    for (run, threads) in [("whole", "1"), ("two", "2"), ("three", "3"), ("again", "2")] {
+        let mut command = place.command(&["train", "r.yaml", "--output-dir", run]);
+        let said = Said::from(command.env("RAYON_NUM_THREADS", threads).output().unwrap());
+        assert_eq!(said.code, Some(0), "{}", said.err);
+        assert_same_run(&place, run, "whole");
+    }
+    assert!(bytes(&place.path("model/model.safetensors")) == base, "the base was written to");
+    place.done(&["train", "r.yaml", "--output-dir", "other", "--set", "seed=43"]);
+    assert!(adapter(&place, "other") != adapter(&place, "whole"), "the seed has an influence");
+}
+
+#[test]
 fn sigterm_ends_the_step_and_saves_and_the_run_goes_on_as_if_nothing_had_been() {
     // More steps than can pass before the signal comes.
     let place = place(80);
