@@ -359,7 +359,9 @@ fn blocks_below_the_lowest_adapter_are_outside_the_graph_and_the_gradients_above
             let mut held = values(&decoder);
             for (meta, held) in parameters(&decoder).iter().zip(&mut held) {
                 if meta.name.starts_with(&last) {
-                    held.iter_mut().for_each(|number| *number = 0.1 * draws.signed());
+                    for number in held {
+                        *number = 0.1 * draws.signed();
+                    }
                 }
             }
             set_values(&mut decoder, &held);

@@ -2,7 +2,6 @@
 //! gradients and eight losses for every family and kind of adapter in `tests/golden`.
 //!
 //! Built with `--features wgpu`, the same goldens run on that device.
-#![expect(clippy::unwrap_used, reason = "a test's helper may panic")]
 
 mod support;
 
