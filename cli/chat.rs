@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use ft_datasets::chat::{Conversation, Message};
 use ft_datasets::encode::{ChatEncoder, Masking};
-use ft_datasets::template::{RenderOptions, Template};
+use ft_datasets::template::RenderOptions;
 use ft_model::{Engine, Request, Sampling};
 
 use crate::{model, report};
@@ -24,8 +24,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let model::Loaded { decoder, tokenizer } = model::load(&args.model)?;
-    let template = Template::named(None, &tokenizer).context("this model is not made for chat")?;
+    let model::Loaded { decoder, tokenizer, template } = model::load(&args.model)?;
+    let template = template.context("this model is not made for chat")?;
     let options = RenderOptions::default();
     let encoder = ChatEncoder::new(&tokenizer, &template, options, Masking::default())?;
     let system = args.system.iter().map(|text| Message::new("system", text.as_str()));

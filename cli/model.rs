@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
+use ft_datasets::prepare::template_of;
+use ft_datasets::template::{Template, TemplateError};
 use ft_datasets::tokenizer::Tokenizer;
 use ft_kernels::device::device;
 use ft_model::{Decoder, Keep};
-use ft_recipes::DeviceChoice;
+use ft_recipes::{ChatTemplate, DeviceChoice};
 
 use crate::{device, source};
 
@@ -27,6 +29,8 @@ pub(crate) struct ModelArgs {
 pub(crate) struct Loaded {
     pub(crate) decoder: Decoder,
     pub(crate) tokenizer: Tokenizer,
+    /// That of the run's recipe, or the tokenizer's own.
+    pub(crate) template: Result<Template, TemplateError>,
 }
 
 /// Loads a model, and the adapter that is named or that belongs to it.
@@ -41,15 +45,25 @@ pub(crate) fn load(args: &ModelArgs) -> Result<Loaded> {
             other.display()
         );
     }
-    let tokenizer = source::tokenizer(&located.path)?;
-    let mut decoder = ft_model::load(&located.path, Keep::AsTheyAre, &device)?;
+    let mut tokenizer = source::tokenizer(&located.path)?;
+    let mut keep = Keep::AsTheyAre;
+    let mut choice = ChatTemplate::Tokenizer;
+    // A run's model is what was trained: the base as it was kept, in the words that were used.
+    if let Some(recipe) = &located.recipe {
+        keep = Keep::of(&recipe.model.quantize)?;
+        tokenizer.set_special_tokens(&recipe.model.special_tokens)?;
+        let own = recipe.data.datasets.iter().find_map(|source| source.chat_template.as_ref());
+        choice = own.unwrap_or(&recipe.data.chat_template).clone();
+    }
+    let template = template_of(&choice, &tokenizer);
+    let mut decoder = ft_model::load(&located.path, keep, &device)?;
     tokenizer.check_rows(decoder.blueprint.vocabulary)?;
     if let Some(folder) = args.adapter.as_ref().or(located.adapter.as_ref()) {
         let adapter = source::adapter(folder)?;
         let installed = adapter.install(&mut decoder.projections_mut(), &device, false)?;
-        for module in installed.whole {
-            decoder.set_table(&module.name, module.shape, module.values)?;
-        }
+        let whole = installed.whole.into_iter();
+        let whole = whole.map(|module| (module.name, module.shape, module.values));
+        decoder.set_tables(whole.collect())?;
     }
-    Ok(Loaded { decoder, tokenizer })
+    Ok(Loaded { decoder, tokenizer, template })
 }

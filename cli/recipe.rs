@@ -63,7 +63,7 @@ pub(crate) fn base(loaded: &Loaded) -> Result<Base> {
     ft_kernels::device::device(device_name)?;
     let sha256 = section.base_model_sha256.as_deref();
     let located = source::locate(&section.base_model, sha256, section.revision.as_deref())?;
-    let Located { path, adapter } = located;
+    let Located { path, adapter, .. } = located;
     if let Some(adapter) = adapter {
         bail!(
             "`base_model: {}` has an adapter, and a base is trained without one\n  = help: name its \

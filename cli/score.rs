@@ -10,8 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, anyhow, bail};
 use ft_adapters::Pass;
 use ft_datasets::encode::{ChatEncoder, Masking};
-use ft_datasets::template::{RenderOptions, Template};
-use ft_datasets::tokenizer::Tokenizer;
+use ft_datasets::template::RenderOptions;
 use ft_kernels::Targets;
 use ft_model::{Decoder, Input};
 use serde::Serialize;
@@ -51,8 +50,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     {
         bail!("`{}` would be written over while it is read", output.display());
     }
-    let model::Loaded { decoder, tokenizer } = model::load(&args.model)?;
-    let rows = read(&args.input, &tokenizer, decoder.blueprint.vocabulary)?;
+    let model = model::load(&args.model)?;
+    let rows = read(&args.input, &model)?;
+    let decoder = &model.decoder;
     let longest = rows.iter().map(|(ids, _)| ids.len()).max().unwrap_or(0);
     if longest > decoder.blueprint.context {
         say(format_args!(
@@ -61,12 +61,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         ));
     }
     let Some(output) = &args.output else {
-        return score(&decoder, &rows, &mut BufWriter::new(io::stdout().lock()));
+        return score(decoder, &rows, &mut BufWriter::new(io::stdout().lock()));
     };
     let mut part: OsString = output.clone().into();
     part.push(".part");
     let part = PathBuf::from(part);
-    let written = write(&decoder, &rows, &part, output);
+    let written = write(decoder, &rows, &part, output);
     if written.is_err() {
         let _ = fs::remove_file(&part);
     }
@@ -86,10 +86,11 @@ fn write(decoder: &Decoder, rows: &[(Vec<u32>, String)], part: &Path, output: &P
 }
 
 /// The tokens of all rows.
-fn read(input: &Path, tokenizer: &Tokenizer, vocabulary: usize) -> Result<Vec<(Vec<u32>, String)>> {
+fn read(input: &Path, model: &model::Loaded) -> Result<Vec<(Vec<u32>, String)>> {
     let rows = Rows::of(input);
     // A model without a template can still score tokens and text.
-    let template = Template::named(None, tokenizer);
+    let model::Loaded { decoder, tokenizer, template } = model;
+    let vocabulary = decoder.blueprint.vocabulary;
     rows.map(|row| {
         let fields = &row.fields;
         let ids = if let Some(tokens) = fields.get("tokens") {

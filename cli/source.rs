@@ -11,6 +11,8 @@ use ft_adapters::PeftAdapter;
 use ft_datasets::tokenizer::Tokenizer;
 use ft_kernels::device::{DeviceName, device};
 use ft_model::Keep;
+use ft_recipes::Recipe;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::fetch;
@@ -22,17 +24,19 @@ const FORMS: &str = "name a folder, a `.gguf` file, a run folder, `hf:ORG/NAME` 
 const DEPTH: usize = 4;
 
 /// Where a model is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Located {
     /// A folder in HF's form or a GGUF file.
     pub(crate) path: PathBuf,
     /// The adapter of a run folder.
     pub(crate) adapter: Option<PathBuf>,
+    /// The recipe of a run folder: it says how the base was kept and which template was used.
+    pub(crate) recipe: Option<Recipe>,
 }
 
 impl Located {
     fn at(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), adapter: None }
+        Self { path: path.into(), adapter: None, recipe: None }
     }
 }
 
@@ -118,7 +122,21 @@ fn folder(path: &Path, depth: usize) -> Result<Located> {
     if found.adapter.is_some() {
         bail!("`{}`: its base `{base}` has an adapter itself", adapter.display());
     }
-    Ok(Located { path: found.path, adapter: Some(adapter) })
+    Ok(Located { path: found.path, adapter: Some(adapter), recipe: run_recipe(path)? })
+}
+
+/// The recipe of a run folder as it was trained, with what `--set` changed; none if it is no run.
+fn run_recipe(run: &Path) -> Result<Option<Recipe>> {
+    let (recipe, manifest) = (run.join("recipe.yaml"), run.join("manifest.json"));
+    if !recipe.is_file() || !manifest.is_file() {
+        return Ok(None);
+    }
+    let reading = || format!("cannot read `{}`", manifest.display());
+    let text = fs::read_to_string(&manifest).with_context(reading)?;
+    let fields: Value = serde_json::from_str(&text).with_context(reading)?;
+    let overrides: Vec<(String, String)> =
+        serde_json::from_value(fields["overrides"].clone()).with_context(reading)?;
+    Ok(Some(Recipe::load(&recipe, &overrides)?.recipe))
 }
 
 /// Where models are kept that are named and not placed.

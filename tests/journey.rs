@@ -171,3 +171,23 @@ fn one_answer_goes_to_stdout() {
     assert!(said.out.ends_with('\n') && said.out.chars().count() <= 5, "{:?}", said.out);
     assert_eq!(said.err, "");
 }
+
+#[test]
+fn a_run_as_a_model_keeps_its_base_and_its_template_as_they_were_trained() {
+    let place = place();
+    // Another template than the model's own, and a base in four bits.
+    let packed = recipe("load_in_4bit: true\n").replace("adapter: lora", "adapter: qlora");
+    let template = "{% for message in messages %}{{ message.role }}: {{ message.content }}\
+                    <|im_end|>{% endfor %}";
+    let jinja = format!("jinja\nchat_template_jinja: '{template}'");
+    place.write("r.yaml", packed.replace("chatml", &jinja));
+    place.done(&["train", "r.yaml", "--set", "special_tokens={pad_token: </s>}"]);
+    place.rows("tokens.jsonl", &[json!({"tokens": [86, 68, 92, 97]})]);
+    let run = lines(&place.done(&["score", "run", "tokens.jsonl"]));
+    let unpacked =
+        lines(&place.done(&["score", "model", "--adapter", "run/adapter", "tokens.jsonl"]));
+    assert!((sum(&run[0]) - sum(&unpacked[0])).abs() > 1e-6, "{run:?} {unpacked:?}");
+    place.rows("chat.jsonl", &[conversation("say 0", "one")]);
+    let tokens = |model| lines(&place.done(&["score", model, "chat.jsonl"]))[0]["tokens"].clone();
+    assert_ne!(tokens("run"), tokens("model"));
+}
