@@ -63,7 +63,7 @@ pub(crate) fn load(args: &ModelArgs) -> Result<Loaded> {
         let installed = adapter.install(&mut decoder.projections_mut(), &device, false)?;
         let whole = installed.whole.into_iter();
         let whole = whole.map(|module| (module.name, module.shape, module.values));
-        decoder.set_tables(whole.collect())?;
+        decoder.set_tables(&whole.collect::<Vec<_>>())?;
     }
     Ok(Loaded { decoder, tokenizer, template })
 }

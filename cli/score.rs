@@ -155,7 +155,7 @@ fn score(decoder: &Decoder, rows: &[(Vec<u32>, String)], out: &mut impl Write) -
     let mut said = format!("{} rows, {tokens} tokens, {speed:.0} tokens/s", rows.len());
     if predicted > 0 {
         let perplexity = (-sum / f64::from(u32::try_from(predicted)?)).exp();
-        said += &format!(", sum_logprob {sum:.3}, perplexity {perplexity:.4}");
+        said = format!("{said}, sum_logprob {sum:.3}, perplexity {perplexity:.4}");
     }
     say(said);
     Ok(())
@@ -182,10 +182,10 @@ fn log_likelihoods(decoder: &Decoder, pass: &[(Vec<u32>, String)]) -> Vec<Vec<Op
     let (mut ids, mut starts, mut targets) = (Vec::new(), Vec::new(), Targets::default());
     for (row, _) in pass {
         starts.push(ids.len());
-        for pair in 1..row.len() {
-            let before = u32::try_from(ids.len() + pair - 1);
+        for (before, id) in row.iter().skip(1).enumerate() {
+            let before = u32::try_from(ids.len() + before);
             targets.rows.push(before.expect("a pass has fewer than 2³² tokens"));
-            targets.ids.push(row[pair]);
+            targets.ids.push(*id);
             targets.weights.push(1.0);
         }
         ids.extend_from_slice(row);

@@ -3,7 +3,6 @@
 //! Nothing here speaks to a network; `fetch.rs` asks the package client to.
 
 use std::fs;
-use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -12,8 +11,8 @@ use ft_datasets::tokenizer::Tokenizer;
 use ft_kernels::device::{DeviceName, device};
 use ft_model::Keep;
 use ft_recipes::Recipe;
+use ft_trainer::manifest::FileDigest;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use crate::fetch;
 
@@ -152,7 +151,7 @@ fn is_repository(name: &str) -> bool {
             && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
     };
     let name = name.split_once('@').map_or(name, |(name, _)| name);
-    !name.ends_with(".gguf")
+    Path::new(name).extension().is_none_or(|extension| extension != "gguf")
         && name.split_once('/').is_some_and(|(org, name)| plain(org) && plain(name))
 }
 
@@ -220,15 +219,7 @@ fn snapshot(cached: &Path, revision: Option<&str>) -> Option<PathBuf> {
 
 /// SHA-256 of a file in hexadecimal.
 pub(crate) fn hash(path: &Path) -> Result<String> {
-    let (mut file, mut hash) = (fs::File::open(path)?, Sha256::new());
-    let mut part = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut part)? {
-            0 => break,
-            count => hash.update(&part[..count]),
-        }
-    }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(FileDigest::of("", path)?.sha256)
 }
 
 /// The tokenizer in a model's folder or GGUF file.

@@ -1,5 +1,4 @@
 //! What a user reads when something is wrong, word for word.
-#![expect(clippy::unwrap_used, reason = "a test's helper may panic")]
 
 mod support;
 

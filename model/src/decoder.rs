@@ -378,6 +378,29 @@ impl Decoder {
         Ok(())
     }
 
+    /// Puts trained tables, by name, in the place of the frozen ones.
+    ///
+    /// Where the head is the embedding, both names may be given with the same numbers: PEFT keeps
+    /// two modules there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Decoder::set_table`].
+    pub fn set_tables(
+        &mut self,
+        tables: &[(String, [usize; 2], Vec<f32>)],
+    ) -> Result<(), TableError> {
+        let is_head = |name: &str| name.rsplit('.').next() == Some("lm_head");
+        let tied = self.lm_head.is_none();
+        for (name, shape, values) in tables {
+            let twin = tables.iter().any(|(other, _, twin)| !is_head(other) && twin == values);
+            if !(tied && is_head(name) && twin) {
+                self.set_table(name, *shape, values.clone())?;
+            }
+        }
+        Ok(())
+    }
+
     /// A table by its name, or the last part of it.
     fn table(&mut self, name: &str) -> Result<&mut Table, TableError> {
         let last = name.rsplit('.').next().unwrap_or(name).to_owned();

@@ -1,6 +1,6 @@
 //! A folder, a command and a tiny model, for tests of the program as a user runs it.
 #![expect(clippy::unwrap_used, reason = "a test's helper may panic")]
-#![expect(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,19 +23,19 @@ const BLOCKS: usize = 2;
 const VOCABULARY: usize = 99;
 
 /// A folder in which `ft` runs.
-pub struct Place {
+pub(crate) struct Place {
     folder: TempDir,
 }
 
 /// What a command said.
 #[derive(Debug)]
-pub struct Said {
+pub(crate) struct Said {
     /// Exit status; none if a signal ended it.
-    pub code: Option<i32>,
+    pub(crate) code: Option<i32>,
     /// Data.
-    pub out: String,
+    pub(crate) out: String,
     /// Everything else.
-    pub err: String,
+    pub(crate) err: String,
 }
 
 impl From<Output> for Said {
@@ -47,17 +47,17 @@ impl From<Output> for Said {
 
 impl Place {
     /// An empty folder.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { folder: tempfile::tempdir().unwrap() }
     }
 
     /// A path in it.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Writes a file, with the folders above it.
-    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, content).unwrap();
@@ -65,12 +65,12 @@ impl Place {
     }
 
     /// Reads a text file.
-    pub fn read(&self, name: &str) -> String {
+    pub(crate) fn read(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap()
     }
 
     /// `ft` in this folder, without what the surrounding machine has set or stored.
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ft"));
         command.current_dir(self.folder.path()).args(arguments);
         for name in ["FT_MODELS", "HF_HUB_CACHE", "XDG_CACHE_HOME", "NO_COLOR", "CLICOLOR_FORCE"] {
@@ -81,19 +81,19 @@ impl Place {
     }
 
     /// Runs `ft` in this folder.
-    pub fn ft(&self, arguments: &[&str]) -> Said {
+    pub(crate) fn ft(&self, arguments: &[&str]) -> Said {
         self.command(arguments).output().unwrap().into()
     }
 
     /// Runs `ft`, which must succeed, and returns its data.
-    pub fn done(&self, arguments: &[&str]) -> String {
+    pub(crate) fn done(&self, arguments: &[&str]) -> String {
         let said = self.ft(arguments);
         assert_eq!(said.code, Some(0), "ft {arguments:?}: {}", said.err);
         said.out
     }
 
     /// Runs `ft`, which must refuse, and returns what it complains of.
-    pub fn refused(&self, arguments: &[&str]) -> String {
+    pub(crate) fn refused(&self, arguments: &[&str]) -> String {
         let said = self.ft(arguments);
         assert_eq!(said.code, Some(2), "ft {arguments:?}: {}{}", said.out, said.err);
         assert_eq!(said.out, "", "a refusal has no data");
@@ -101,7 +101,7 @@ impl Place {
     }
 
     /// Makes the tiny model in the folder `model`: Llama's shape, `f32`, weights from a seed.
-    pub fn tiny_model(&self) {
+    pub(crate) fn tiny_model(&self) {
         let config = json!({
             "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",
             "hidden_size": WIDTH, "intermediate_size": MLP, "num_attention_heads": HEADS,
@@ -117,21 +117,21 @@ impl Place {
     }
 
     /// Writes rows of JSONL.
-    pub fn rows(&self, name: &str, rows: &[Value]) -> PathBuf {
+    pub(crate) fn rows(&self, name: &str, rows: &[Value]) -> PathBuf {
         let lines: Vec<String> = rows.iter().map(ToString::to_string).collect();
         self.write(name, lines.join("\n") + "\n")
     }
 }
 
 /// A conversation of one question and one answer.
-pub fn conversation(question: &str, answer: &str) -> Value {
+pub(crate) fn conversation(question: &str, answer: &str) -> Value {
     json!({"messages": [
         {"role": "user", "content": question}, {"role": "assistant", "content": answer},
     ]})
 }
 
 /// A recipe over the tiny model and `rows.jsonl`, with more lines at its end.
-pub fn recipe(more: &str) -> String {
+pub(crate) fn recipe(more: &str) -> String {
     format!(
         "base_model: model\ndevice: cpu\nadapter: lora\nlora_r: 4\nlora_alpha: 8\n\
          lora_target_linear: true\nchat_template: chatml\ndatasets:\n  - path: rows.jsonl\n    \
@@ -232,6 +232,6 @@ fn tokenizer() -> (Value, Value) {
 }
 
 /// A file's bytes.
-pub fn bytes(path: &Path) -> Vec<u8> {
+pub(crate) fn bytes(path: &Path) -> Vec<u8> {
     fs::read(path).unwrap()
 }

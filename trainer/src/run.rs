@@ -239,7 +239,7 @@ impl<'a> Run<'a> {
         rows.truncate(10);
         let mut rows = rows.join(", ");
         if count > 10 {
-            rows.push_str(&format!(" and {} more", count - 10));
+            rows = format!("{rows} and {} more", count - 10);
         }
         let newest = self.folder.checkpoints.steps().ok().and_then(|steps| steps.last().copied());
         let kept = newest.map_or_else(
@@ -337,13 +337,19 @@ fn adapter_files(
     let recipe = session.recipe();
     let mut meta = SaveMeta::new(recipe.model.base_model.clone(), &recipe.adapter);
     meta.revision.clone_from(&recipe.model.revision);
-    let whole: Vec<(String, [usize; 2], Vec<f32>)> = ready
+    let mut whole: Vec<(String, [usize; 2], Vec<f32>)> = ready
         .parameters
         .iter()
         .zip(held)
         .filter(|(parameter, _)| parameter.kind == ParameterKind::Whole)
         .map(|(parameter, values)| (parameter.name.clone(), parameter.shape, values.clone()))
         .collect();
+    if ready.decoder.lm_head.is_none()
+        && let [(_, shape, values)] = whole.as_slice()
+    {
+        // The head is the embedding, but PEFT has a module for each and does not tie them.
+        whole.push(("lm_head".to_owned(), *shape, values.clone()));
+    }
     Ok(to_files(&ready.decoder.projections(), &whole, &meta)?)
 }
 

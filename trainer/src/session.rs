@@ -91,29 +91,25 @@ impl Session<'_> {
         let recipe = self.recipe();
         let section = &recipe.adapter;
         let device = self.device.clone().autodiff();
-        let whole = match &section.start_from {
-            Some(folder) => {
-                let adapter = PeftAdapter::load(folder)?;
-                let installed = adapter.install(&mut decoder.projections_mut(), &device, true)?;
-                #[expect(clippy::cast_possible_truncation, reason = "a probability")]
-                let dropout = section.dropout as f32;
-                for projection in decoder.projections_mut() {
-                    if let Some(adapter) = &mut projection.adapter {
-                        adapter.dropout = dropout;
-                    }
+        let whole = if let Some(folder) = &section.start_from {
+            let adapter = PeftAdapter::load(folder)?;
+            let installed = adapter.install(&mut decoder.projections_mut(), &device, true)?;
+            #[expect(clippy::cast_possible_truncation, reason = "a probability")]
+            let dropout = section.dropout as f32;
+            for projection in decoder.projections_mut() {
+                if let Some(adapter) = &mut projection.adapter {
+                    adapter.dropout = dropout;
                 }
-                installed.whole
             }
-            None => {
-                attach(&mut decoder.projections_mut(), section, recipe.train.seed, &device)?;
-                Vec::new()
-            }
+            installed.whole
+        } else {
+            attach(&mut decoder.projections_mut(), section, recipe.train.seed, &device)?;
+            Vec::new()
         };
         let names: Vec<&str> = section.modules_to_save.iter().map(String::as_str).collect();
         decoder.train_tables(&names)?;
-        for module in whole {
-            decoder.set_table(&module.name, module.shape, module.values)?;
-        }
+        let whole = whole.into_iter().map(|module| (module.name, module.shape, module.values));
+        decoder.set_tables(&whole.collect::<Vec<_>>())?;
         Ok(())
     }
 }
