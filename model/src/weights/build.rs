@@ -26,9 +26,25 @@ pub(super) fn from_hf(
         known: known(FAMILIES.iter().flat_map(|family| family.hf)),
     })?;
     let blueprint = (family.blueprint)(config)?;
+    check_divisors(config, &blueprint)?;
     // A checkpoint that carries its own head has one, whatever its configuration says.
     let build = Build { source, blueprint, keep, device, turn_heads: false };
     build.decoder()
+}
+
+/// `LongRoPE` names a divisor for each rotated pair.
+fn check_divisors(config: &Config, blueprint: &Blueprint) -> Result<(), LoadError> {
+    let pairs = blueprint.rotary_dim / 2;
+    for rope in std::iter::once(&blueprint.rope).chain(&blueprint.local_rope) {
+        let RopeScaling::LongRope { short, long, .. } = &rope.scaling else { continue };
+        for (key, divisors) in [("short_factor", short), ("long_factor", long)] {
+            if divisors.len() != pairs {
+                let expected = format!("{pairs} numbers, one for each rotated pair");
+                return Err(config.wrong(key, expected, divisors.len().to_string()).into());
+            }
+        }
+    }
+    Ok(())
 }
 
 fn known<'a>(names: impl Iterator<Item = &'a &'a str>) -> String {
