@@ -1,4 +1,6 @@
-//! `ft data show RECIPE`
+//! `ft data`: rows, looked at and cleaned.
+
+mod clean;
 
 use std::io::IsTerminal;
 
@@ -12,6 +14,8 @@ use crate::{recipe, report};
 pub(crate) enum Verb {
     /// Show rows as the model will see them: every token, and which are trained
     Show(Show),
+    /// Repair rows or take them out, with a reason for each
+    Clean(clean::Clean),
 }
 
 #[derive(clap::Args)]
@@ -30,7 +34,13 @@ pub(crate) struct Show {
 }
 
 pub(crate) fn run(verb: &Verb) -> Result<()> {
-    let Verb::Show(args) = verb;
+    match verb {
+        Verb::Show(args) => show_rows(args),
+        Verb::Clean(args) => clean::run(args),
+    }
+}
+
+fn show_rows(args: &Show) -> Result<()> {
     let loaded = recipe::load(&args.recipe, &[])?;
     let base = recipe::base(&loaded)?;
     let section = &loaded.recipe.data;

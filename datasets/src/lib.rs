@@ -9,12 +9,14 @@
 //! | rendered text | [`template`] |
 //! | ids and weights, one [`encode::Example`] | [`encode`] over [`tokenizer`] |
 //! | kept or dropped, shuffled, trained on or held out | [`prepare`] |
+//! | cleaned before all that, if the recipe says so | [`clean`] |
 //! | in a pack, in a micro-batch, in a step | [`pack`], [`loader`] |
 //!
 //! Nothing here prints, and nothing here knows tensors.
 #![forbid(unsafe_code)]
 
 pub mod chat;
+pub mod clean;
 pub mod encode;
 pub mod loader;
 pub mod pack;

@@ -21,9 +21,12 @@ use ft_recipes::DatasetSource;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub(crate) use bytes::{error as read_error, expand};
 pub(crate) use find::list;
 pub use find::{FindError, files};
+pub(crate) use lines::{Line, Lines};
 pub(crate) use parse::kind;
+pub(crate) use parse::object as parse_object;
 
 /// What a file may ask of this process before it counts as hostile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +35,8 @@ pub struct Limits {
     pub row_bytes: usize,
     /// Deepest nesting of lists and objects; below the 128 at which the JSON reader stops.
     pub depth: usize,
+    /// Most values in a row: a value takes some 80 bytes once it is read, whatever it took as text.
+    pub values: usize,
     /// A compressed file may grow to so many times its size, once past `ratio_from_bytes`.
     pub ratio: u64,
     /// Bytes after decompression from which `ratio` counts.
@@ -45,6 +50,7 @@ impl Default for Limits {
         Self {
             row_bytes: 16 << 20,
             depth: 100,
+            values: 2 << 20,
             // Repetitive rows reach some 50; deflate's most is 1032.
             ratio: 200,
             ratio_from_bytes: 64 << 20,
@@ -70,6 +76,14 @@ pub enum Position {
     Line(u64),
     /// Its number, in files without lines.
     Row(u64),
+}
+
+impl Position {
+    /// The number by itself.
+    pub fn number(self) -> u64 {
+        let (Self::Line(number) | Self::Row(number)) = self;
+        number
+    }
 }
 
 impl fmt::Display for Place {
@@ -151,6 +165,12 @@ pub enum Fault {
     /// Nested deeper than `Limits::depth`.
     #[error("nested deeper than {limit} levels")]
     Deep {
+        /// The limit.
+        limit: usize,
+    },
+    /// More values than `Limits::values`.
+    #[error("row has more than {limit} values")]
+    Many {
         /// The limit.
         limit: usize,
     },

@@ -39,6 +39,9 @@ pub struct Recipe {
     pub adapter: AdapterSection,
     /// To `datasets`.
     pub data: DataSection,
+    /// To `datasets`; `None`: rows are taken as they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clean: Option<CleanSection>,
     /// To `trainer`.
     pub train: TrainSection,
     /// To `eval`.
@@ -80,14 +83,7 @@ impl Recipe {
     /// The file cannot be read, is not text, or says something that cannot be done: then all
     /// problems are there at once, each with its place.
     pub fn load(path: &Path, overrides: &[(String, String)]) -> Result<Loaded, RecipeError> {
-        let read = |source| RecipeError::Read { path: path.to_owned(), source };
-        let bytes = std::fs::metadata(path).map_err(read)?.len();
-        if bytes > MOST_BYTES {
-            return Err(RecipeError::TooLong { path: path.to_owned(), bytes, limit: MOST_BYTES });
-        }
-        let bytes = std::fs::read(path).map_err(read)?;
-        let text = String::from_utf8(bytes).map_err(|error| not_utf8(path, error.as_bytes()))?;
-        Self::parse(&text, path, overrides)
+        Self::parse(&text_of(path)?, path, overrides)
     }
 
     /// Reads a recipe from its text; `path` is only said in errors.
@@ -125,6 +121,58 @@ impl Recipe {
             _ => Err(RecipeError::Problems { problems }),
         }
     }
+}
+
+impl CleanSection {
+    /// Reads a file of cleaning rules: the keys of `clean`, or those under a key `clean` (as in a
+    /// recipe, whose other keys are then left to others).
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, is not text, or names what is not known: then all problems are
+    /// there at once, each with its place.
+    pub fn load(path: &Path, overrides: &[(String, String)]) -> Result<Self, RecipeError> {
+        let text = text_of(path)?;
+        Self::parse(&text, path, overrides)
+    }
+
+    /// Reads cleaning rules from their text; `path` is only said in errors.
+    ///
+    /// # Errors
+    ///
+    /// The text names what is not known.
+    pub fn parse(
+        text: &str,
+        path: &Path,
+        overrides: &[(String, String)],
+    ) -> Result<Self, RecipeError> {
+        let bare = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let log = Log::new(path, bare, overrides);
+        let mut root = match yaml::parse(bare, None) {
+            Ok(root) => root,
+            Err(faults) => {
+                for fault in faults {
+                    log.problem(fault.at, fault.what, fault.help);
+                }
+                return Err(RecipeError::Problems { problems: log.finish().problems });
+            }
+        };
+        overrides::apply(&mut root, overrides, &log);
+        let section = read::clean_file(&root, &log);
+        let problems = log.finish().problems;
+        if problems.is_empty() { Ok(section) } else { Err(RecipeError::Problems { problems }) }
+    }
+}
+
+/// The text of a recipe.
+fn text_of(path: &Path) -> Result<String, RecipeError> {
+    let read = |source| RecipeError::Read { path: path.to_owned(), source };
+    let bytes = std::fs::metadata(path).map_err(read)?.len();
+    if bytes > MOST_BYTES {
+        return Err(RecipeError::TooLong { path: path.to_owned(), bytes, limit: MOST_BYTES });
+    }
+    let bytes = std::fs::read(path).map_err(read)?;
+    String::from_utf8(bytes).map_err(|error| not_utf8(path, error.as_bytes()))
 }
 
 /// The first byte that is not UTF-8.

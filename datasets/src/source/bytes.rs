@@ -35,7 +35,7 @@ pub(super) fn open(path: &Path, limits: Limits) -> Result<Bytes, SourceError> {
 }
 
 /// Opens a file and decompresses it.
-pub(super) fn expand(path: &Path, limits: Limits) -> Result<Box<dyn Read + Send>, SourceError> {
+pub(crate) fn expand(path: &Path, limits: Limits) -> Result<Box<dyn Read + Send>, SourceError> {
     let fault = |source| error(path, source);
     let read = Arc::new(AtomicU64::new(0));
     let counted = Counted { inner: File::open(path).map_err(fault)?, read: Arc::clone(&read) };
@@ -53,7 +53,7 @@ pub(super) fn expand(path: &Path, limits: Limits) -> Result<Box<dyn Read + Send>
 }
 
 /// An error of the system, or the bomb that a [`Capped`] reader found.
-pub(super) fn error(path: &Path, source: io::Error) -> SourceError {
+pub(crate) fn error(path: &Path, source: io::Error) -> SourceError {
     let path = path.to_owned();
     match source.get_ref().and_then(|inner| inner.downcast_ref::<Bomb>()) {
         Some(&Bomb { compressed, expanded, ref limit }) => {

@@ -48,7 +48,7 @@ pub(super) fn from_line<R: BufRead + Send + 'static>(
 
 /// A line of a file.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Line<'a> {
+pub(crate) enum Line<'a> {
     /// Its bytes without white space around them.
     Text(&'a [u8]),
     /// It is longer than allowed and was skipped without being stored.
@@ -56,22 +56,22 @@ pub(super) enum Line<'a> {
 }
 
 /// Reads lines into one buffer that never grows beyond the limit.
-pub(super) struct Lines<R> {
+pub(crate) struct Lines<R> {
     reader: R,
     limit: usize,
     buffer: Vec<u8>,
     /// The number of the line that was read last, from 1.
-    pub(super) number: u64,
+    pub(crate) number: u64,
     done: bool,
 }
 
 impl<R: BufRead> Lines<R> {
-    pub(super) fn new(reader: R, limit: usize) -> Self {
+    pub(crate) fn new(reader: R, limit: usize) -> Self {
         Self { reader, limit, buffer: Vec::new(), number: 0, done: false }
     }
 
     /// The next line, or `None` at the end of the file.
-    pub(super) fn next(&mut self) -> io::Result<Option<Line<'_>>> {
+    pub(crate) fn next(&mut self) -> io::Result<Option<Line<'_>>> {
         if self.done {
             return Ok(None);
         }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::{Fault, Limits};
 
 /// Reads the bytes of one row as an object.
-pub(super) fn object(bytes: &[u8], limits: Limits) -> Result<Map<String, Value>, Fault> {
+pub(crate) fn object(bytes: &[u8], limits: Limits) -> Result<Map<String, Value>, Fault> {
     match value(bytes, limits)? {
         Value::Object(fields) => Ok(fields),
         other => Err(Fault::NotAnObject { found: kind(&other) }),
@@ -23,9 +23,7 @@ fn value(bytes: &[u8], limits: Limits) -> Result<Value, Fault> {
     }
     let text = std::str::from_utf8(bytes)
         .map_err(|error| Fault::Utf8 { byte: error.valid_up_to() + 1 })?;
-    if deeper_than(bytes, limits.depth) {
-        return Err(Fault::Deep { limit: limits.depth });
-    }
+    outline(bytes, limits)?;
     let twice = RefCell::new(None);
     let mut reader = serde_json::Deserializer::from_str(text);
     let read = Strict { twice: &twice }.deserialize(&mut reader);
@@ -48,25 +46,30 @@ fn json_fault(error: &serde_json::Error) -> Fault {
     Fault::Json { problem, column: error.column() }
 }
 
-/// Whether brackets outside of strings open more than `limit` levels.
-fn deeper_than(bytes: &[u8], limit: usize) -> bool {
-    let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
+/// Refuses what would take much memory once parsed: brackets outside of strings that open more than
+/// `limits.depth` levels, or more values than `limits.values`.
+fn outline(bytes: &[u8], limits: Limits) -> Result<(), Fault> {
+    let (mut depth, mut values) = (0_usize, 1_usize);
+    let (mut quoted, mut escaped) = (false, false);
     for byte in bytes {
         match byte {
             _ if escaped => escaped = false,
             b'\\' if quoted => escaped = true,
             b'"' => quoted = !quoted,
-            b'[' | b'{' if !quoted => {
+            _ if quoted => {}
+            b'[' | b'{' => {
                 depth += 1;
-                if depth > limit {
-                    return true;
+                values += 1;
+                if depth > limits.depth {
+                    return Err(Fault::Deep { limit: limits.depth });
                 }
             }
-            b']' | b'}' if !quoted => depth = depth.saturating_sub(1),
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b',' => values += 1,
             _ => {}
         }
     }
-    false
+    if values > limits.values { Err(Fault::Many { limit: limits.values }) } else { Ok(()) }
 }
 
 /// What a value is, in words.

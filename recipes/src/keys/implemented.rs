@@ -1,6 +1,6 @@
 //! Keys that do what they say, in the order of the reference.
 
-use super::Section::{Adapter, Data, Eval, Model, Train};
+use super::Section::{Adapter, Clean, Data, Eval, Model, Train};
 use super::{Key, Section, Verdict};
 
 const fn key(
@@ -126,6 +126,9 @@ pub(super) const KEYS: &[Key] = &[
     key("auto_resume_from_checkpoints", Train, "goes on from the newest whole checkpoint in `output_dir`", "false", "true"),
     key("use_tensorboard", Train, "writes TensorBoard's event files", "true", "false"),
     ours("sample_prompts", Train, "prompts answered at each evaluation", "none", "[Hello]"),
+
+    // What is cleaned out.
+    ours("clean", Clean, "rules that repair or drop rows before training: a profile (`instruct`, `chat`, `completion`, `strict-json`) or a map", "rows are taken as they are", "{profile: chat, pii: drop, max_bad: 1%}"),
 
     // What is measured.
     ours("eval", Eval, "`tasks`: what is measured for base and tuned at the end", "nothing", "{tasks: [{json_fields: {path: held.jsonl}}]}"),

@@ -86,6 +86,8 @@ pub enum Section {
     Adapter,
     /// Which rows.
     Data,
+    /// What is cleaned out of them.
+    Clean,
     /// The loop.
     Train,
     /// What is measured.
@@ -98,6 +100,7 @@ impl fmt::Display for Section {
             Self::Model => "model",
             Self::Adapter => "adapter",
             Self::Data => "data",
+            Self::Clean => "clean",
             Self::Train => "train",
             Self::Eval => "eval",
         })

@@ -39,6 +39,7 @@ pub fn reference() -> String {
         (Section::Model, "The model"),
         (Section::Adapter, "The adapter"),
         (Section::Data, "The data"),
+        (Section::Clean, "What is cleaned out"),
         (Section::Train, "The training"),
         (Section::Eval, "What is measured"),
     ] {

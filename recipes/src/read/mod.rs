@@ -2,6 +2,7 @@
 
 mod adapter;
 mod cadence;
+pub(crate) mod clean;
 mod data;
 mod dataset;
 mod evaluation;
@@ -15,7 +16,6 @@ pub(crate) use dataset::{
     IMPLEMENTED as DATASET_IMPLEMENTED, INERT as DATASET_INERT, REFUSED as DATASET_REFUSED,
 };
 
-use crate::Recipe;
 use crate::fields::{Field, Fields, found, listed};
 use crate::keys::{self, Verdict};
 use crate::log::Log;
@@ -23,6 +23,7 @@ use crate::note::{NoteKind, Standing};
 use crate::scalar;
 use crate::suggest::did_you_mean;
 use crate::yaml::{Kind, Node};
+use crate::{CleanSection, Recipe};
 
 /// Reads the whole recipe. It counts only if nothing in the log is a problem.
 pub(crate) fn recipe<'a>(root: &'a Node, log: &'a Log<'a>) -> Option<Recipe> {
@@ -50,7 +51,28 @@ pub(crate) fn recipe<'a>(root: &'a Node, log: &'a Log<'a>) -> Option<Recipe> {
     let data = data::read(&fields, log);
     let train = train::read(&fields, &data, log);
     let eval = evaluation::read(&fields);
-    Some(Recipe { model, adapter, data, train, eval })
+    let clean = clean::read(&fields);
+    Some(Recipe { model, adapter, data, clean, train, eval })
+}
+
+/// Reads a file of cleaning rules, or those of a recipe.
+pub(crate) fn clean_file<'a>(root: &'a Node, log: &'a Log<'a>) -> CleanSection {
+    match &root.kind {
+        Kind::Map(entries) => {
+            let fields = Fields::new(entries, "", log);
+            if fields.every().any(|field| field.short == "clean") {
+                clean::read(&fields).unwrap_or_default()
+            } else {
+                clean::section(&fields)
+            }
+        }
+        _ if root.is_null() => CleanSection::default(),
+        _ => {
+            let what = format!("cleaning rules are a map of keys, found {}", found(root));
+            log.problem(root.at, what, None);
+            CleanSection::default()
+        }
+    }
 }
 
 /// The keys that count, under the names that count. All others are answered here.

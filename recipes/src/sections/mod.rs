@@ -1,12 +1,14 @@
 //! The sections of a recipe: plain data and closed enums. Each travels to one room of the house.
 
 mod adapter;
+mod clean;
 mod data;
 mod evaluation;
 mod model;
 mod train;
 
 pub use adapter::{AdapterInit, AdapterSection, Targets};
+pub use clean::{CleanAction, CleanProfile, CleanRule, CleanSection, LengthBounds, MaxBad};
 pub use data::{
     ChatTemplate, DataSection, DatasetSource, HeldOut, LongRows, RowSlice, RowType, SliceBound,
     TrainOn,

@@ -7,7 +7,8 @@ use super::{LEAST, complaint, complaint_about, notes, parse, with};
 
 #[test]
 fn defaults_are_axolotls() {
-    let Recipe { model, adapter, data, train, eval } = with("").recipe;
+    let Recipe { model, adapter, data, clean, train, eval } = with("").recipe;
+    assert_eq!(clean, None);
     assert_eq!(model.quantize, Quantize::Keep);
     assert_eq!((model.precision, model.device), (Precision::Auto, DeviceChoice::Auto));
     assert_eq!((adapter.dropout, adapter.use_dora, adapter.use_rslora), (0.0, false, false));

@@ -1,0 +1,91 @@
+//! `ft data clean IN... -o OUT.jsonl`
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use anyhow::{Result, anyhow};
+use ft_datasets::clean::{Output, Plan, Summary, clean};
+use ft_recipes::CleanSection;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::report::{self, Unfinished};
+
+#[derive(clap::Args)]
+pub(crate) struct Clean {
+    /// Files of rows (JSONL, JSON, CSV, TSV, Parquet; .gz or .zst), or folders of such
+    #[arg(required = true, value_name = "IN")]
+    inputs: Vec<PathBuf>,
+    /// The kept rows; the dropped ones and the reports are written beside it
+    #[arg(short, long, value_name = "OUT.jsonl")]
+    out: PathBuf,
+    /// A recipe with a `clean` section, or a YAML file with its keys
+    #[arg(short, long, value_name = "YAML")]
+    config: Option<PathBuf>,
+    /// What the rows are for: instruct, chat, completion or strict-json
+    #[arg(long)]
+    profile: Option<String>,
+    /// Unreadable rows that are quarantined before cleaning stops, as `10` or `1%` [default: any]
+    #[arg(long, value_name = "N|P%")]
+    max_bad: Option<String>,
+    /// Changes one key of the section (`--set pii=drop`)
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = crate::recipe::pair)]
+    set: Vec<(String, String)>,
+    /// Threads [default: one a core]
+    #[arg(long, value_name = "N")]
+    threads: Option<std::num::NonZeroUsize>,
+}
+
+pub(crate) fn run(args: &Clean) -> Result<()> {
+    let mut overrides = args.set.clone();
+    let mut more = |key: &str, value: &Option<String>| {
+        if let Some(value) = value {
+            overrides.push((key.to_owned(), crate::recipe::quoted(value)));
+        }
+    };
+    more("profile", &args.profile);
+    more("max_bad", &args.max_bad);
+    let section = match &args.config {
+        Some(path) => CleanSection::load(path, &overrides)?,
+        None => CleanSection::parse("", "defaults".as_ref(), &overrides)?,
+    };
+    let mut plan = Plan::from_section(&section)?;
+    let output = Output::beside(&args.out);
+    plan.threads = args.threads;
+    let bar = bar();
+    let summary = clean(&args.inputs, &mut plan, &output, &mut |rows| bar.set_position(rows));
+    bar.finish_and_clear();
+    let summary = summary?;
+    say(&summary, &output);
+    if summary.broken.is_empty() {
+        return Ok(());
+    }
+    Err(Unfinished::mark(anyhow!("could not be read to the end: {}", summary.broken.join("\n"))))
+}
+
+/// Rows read so far on a terminal, and nothing elsewhere.
+fn bar() -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::no_length();
+    if let Ok(style) =
+        ProgressStyle::with_template("{spinner} {human_pos} rows  {per_sec}  {elapsed}")
+    {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// What became of the rows, in a few lines.
+fn say(summary: &Summary, output: &Output) {
+    let Summary { rows, kept, repaired, dropped, unreadable, .. } = summary;
+    report::say(format_args!(
+        "{rows} rows: {kept} kept ({repaired} of them repaired), {dropped} dropped ({unreadable} of \
+         them unreadable)"
+    ));
+    for count in summary.rules.iter().filter(|count| count.dropped + count.repaired > 0) {
+        let (name, dropped, repaired) = (count.rule, count.dropped, count.repaired);
+        report::say(format_args!("  {name:<16} {dropped:>8} dropped {repaired:>8} repaired"));
+    }
+    report::say(format_args!("{}  {}", output.kept.display(), output.dropped.display()));
+}
