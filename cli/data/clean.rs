@@ -48,7 +48,7 @@ pub(crate) fn run(args: &Clean) -> Result<()> {
         Some(path) => CleanSection::load(path, &overrides)?,
         None => CleanSection::parse("", "defaults".as_ref(), &overrides)?,
     };
-    let mut plan = Plan::from_section(&section)?;
+    let mut plan = Plan::from_section(&section, None)?;
     let output = Output::beside(&args.out);
     plan.threads = args.threads;
     let bar = bar();

@@ -24,6 +24,7 @@ pub mod stage;
 mod duplicates;
 mod encoding;
 mod error;
+mod language;
 mod rules;
 mod shape;
 

@@ -1,6 +1,6 @@
 //! Which encoding a file is in, and its bytes as UTF-8.
 //!
-//! Rows from spreadsheets and old tools come as UTF-16, Shift_JIS, EUC-JP or windows-1252. A file
+//! Rows from spreadsheets and old tools come as UTF-16, `Shift_JIS`, EUC-JP or windows-1252. A file
 //! is taken for one of these only if it cannot be UTF-8 and fits the other without a fault.
 
 use std::borrow::Cow;

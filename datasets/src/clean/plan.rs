@@ -1,17 +1,32 @@
 //! Which rules look at the rows, by profile and recipe.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use ft_recipes::{CleanAction, CleanProfile, CleanRule, CleanSection, MaxBad};
 
 use super::duplicates::Duplicates;
 use super::error::CleanError;
 use super::rule::Rule;
-use super::rules::{
-    control::Control, empty::Empty, injection::Injection, roles::Roles, unicode::Unicode,
-};
+use super::rules::ai_speak::AiSpeak;
+use super::rules::boilerplate::Boilerplate;
+use super::rules::control::Control;
+use super::rules::empty::Empty;
+use super::rules::fences::Fences;
+use super::rules::injection::Injection;
+use super::rules::json::Json;
+use super::rules::language::Languages;
+use super::rules::length::Length;
+use super::rules::pii::Pii;
+use super::rules::refusal::Refusal;
+use super::rules::repetition::Repetition;
+use super::rules::roles::Roles;
+use super::rules::secrets::Secrets;
+use super::rules::truncated::Truncated;
+use super::rules::unicode::Unicode;
 use super::stage::Stage;
 use crate::source::Limits;
+use crate::tokenizer::Tokenizer;
 
 /// What cleaning does.
 pub struct Plan {
@@ -30,12 +45,15 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The rules of a section.
+    /// The rules of a section; tokens are counted with `tokenizer`, if there is one.
     ///
     /// # Errors
     ///
     /// A file that a rule needs cannot be read.
-    pub fn from_section(section: &CleanSection) -> Result<Self, CleanError> {
+    pub fn from_section(
+        section: &CleanSection,
+        tokenizer: Option<&Arc<Tokenizer>>,
+    ) -> Result<Self, CleanError> {
         let mut plan = Self {
             rules: Vec::new(),
             stages: Vec::new(),
@@ -48,7 +66,7 @@ impl Plan {
             let default = default_action(*rule, section.profile);
             let action = section.actions.get(rule).copied().unwrap_or(default);
             if action != CleanAction::Off {
-                plan.add(*rule, action, section)?;
+                plan.add(*rule, action, section, tokenizer)?;
             }
         }
         Ok(plan)
@@ -58,22 +76,36 @@ impl Plan {
         &mut self,
         rule: CleanRule,
         action: CleanAction,
-        _section: &CleanSection,
+        section: &CleanSection,
+        tokenizer: Option<&Arc<Tokenizer>>,
     ) -> Result<(), CleanError> {
-        match rule {
-            CleanRule::Control => self.rules.push(Box::new(Control)),
-            CleanRule::Unicode => self.rules.push(Box::new(Unicode)),
-            CleanRule::Roles => {
-                self.rules.push(Box::new(Roles { repair: action == CleanAction::Repair }));
+        let repair = action == CleanAction::Repair;
+        let rule: Box<dyn Rule> = match rule {
+            CleanRule::Text => return Ok(()),
+            CleanRule::Control => Box::new(Control),
+            CleanRule::Unicode => Box::new(Unicode),
+            CleanRule::Roles => Box::new(Roles { repair }),
+            CleanRule::Injection => Box::new(Injection::new(repair)?),
+            CleanRule::Empty => Box::new(Empty),
+            CleanRule::Boilerplate => Box::new(Boilerplate::new()?),
+            CleanRule::Refusal => Box::new(Refusal::new()?),
+            CleanRule::AiSpeak => Box::new(AiSpeak::new()?),
+            CleanRule::Truncated => Box::new(Truncated),
+            CleanRule::Fences => Box::new(Fences { repair }),
+            CleanRule::Language => Box::new(Languages::new(section)),
+            CleanRule::Length => {
+                Box::new(Length { bounds: section.length, tokenizer: tokenizer.cloned() })
             }
-            CleanRule::Injection => {
-                let rule = Injection::new(action == CleanAction::Repair)?;
-                self.rules.push(Box::new(rule));
+            CleanRule::Repetition => Box::new(Repetition),
+            CleanRule::Pii => Box::new(Pii::new(!repair, &section.pii_kinds)?),
+            CleanRule::Secrets => Box::new(Secrets::new(repair)?),
+            CleanRule::Json => Box::new(Json::new(section.json_schema.as_deref())?),
+            CleanRule::Duplicates => {
+                self.stages.push(Box::new(Duplicates::default()));
+                return Ok(());
             }
-            CleanRule::Empty => self.rules.push(Box::new(Empty)),
-            CleanRule::Duplicates => self.stages.push(Box::new(Duplicates::default())),
-            _ => {}
-        }
+        };
+        self.rules.push(rule);
         Ok(())
     }
 }
@@ -86,30 +118,17 @@ fn limits() -> Limits {
 /// What a rule does if the recipe does not say.
 fn default_action(rule: CleanRule, profile: CleanProfile) -> CleanAction {
     use CleanAction::{Drop, Off, Repair};
-    match (rule, profile) {
-        (
-            CleanRule::Text
-            | CleanRule::Control
-            | CleanRule::Unicode
-            | CleanRule::Roles
-            | CleanRule::Pii
-            | CleanRule::Boilerplate,
-            _,
-        ) => Repair,
-        (
-            CleanRule::Refusal
-            | CleanRule::AiSpeak
-            | CleanRule::Truncated
-            | CleanRule::Fences
-            | CleanRule::Language,
-            CleanProfile::Completion,
-        ) => Off,
-        (CleanRule::Json, CleanProfile::StrictJson) => Drop,
-        (
-            CleanRule::Truncated | CleanRule::Fences | CleanRule::Language,
-            CleanProfile::StrictJson,
-        )
-        | (CleanRule::Json, _) => Off,
+    let prose = matches!(profile, CleanProfile::Instruct | CleanProfile::Chat);
+    match rule {
+        CleanRule::Text
+        | CleanRule::Control
+        | CleanRule::Unicode
+        | CleanRule::Roles
+        | CleanRule::Pii
+        | CleanRule::Boilerplate => Repair,
+        CleanRule::Refusal | CleanRule::AiSpeak if profile == CleanProfile::Completion => Off,
+        CleanRule::Truncated | CleanRule::Fences | CleanRule::Language if !prose => Off,
+        CleanRule::Json if profile != CleanProfile::StrictJson => Off,
         _ => Drop,
     }
 }

@@ -77,9 +77,9 @@ impl RuleCount {
         dropped: bool,
     ) {
         if dropped {
-            self.dropped += 1
+            self.dropped += 1;
         } else {
-            self.repaired += 1
+            self.repaired += 1;
         }
         match self.reasons.get_mut(finding.reason.as_ref()) {
             Some(count) => *count += 1,

@@ -110,16 +110,14 @@ impl Rule for Injection {
             if !turn.text.contains(['<', '[', '#', ':']) {
                 continue;
             }
-            while self.repair {
-                let Some((start, end)) = self.find(&turn.text) else { break };
-                if turn.text[end..].trim().is_empty() {
-                    repaired.get_or_insert_with(|| {
-                        Finding::new("a template token at the end", &turn.text[start..end])
-                    });
-                    turn.text.truncate(turn.text[..start].trim_end().len());
-                } else {
-                    break;
-                }
+            while let Some((start, end)) = self.find(&turn.text)
+                && self.repair
+                && turn.text[end..].trim().is_empty()
+            {
+                repaired.get_or_insert_with(|| {
+                    Finding::new("a template token at the end", &turn.text[start..end])
+                });
+                turn.text.truncate(turn.text[..start].trim_end().len());
             }
             if let Some((start, end)) = self.find(&turn.text) {
                 let evidence = around(&turn.text, start, end);

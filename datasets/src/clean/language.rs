@@ -1,0 +1,260 @@
+//! Which language a text is in: by its script, then by its commonest words, then by its trigrams.
+
+use whatlang::{Lang, Script};
+
+/// A language, as far as rows need to be told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Language {
+    /// Kana are there.
+    Japanese,
+    /// Characters that Chinese and Japanese share, too few to tell.
+    Han,
+    /// What whatlang calls it.
+    Other(Lang),
+}
+
+impl Language {
+    /// Whether two languages are surely not the same.
+    pub(crate) fn differs(self, other: Self) -> bool {
+        let chinese = |it| it == Self::Other(Lang::Cmn);
+        let han = |it| matches!(it, Self::Han | Self::Japanese) || chinese(it);
+        match (self, other) {
+            (Self::Han, other) | (other, Self::Han) => !han(other),
+            (one, other) => one != other,
+        }
+    }
+
+    /// The name in reports.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Japanese => "Japanese",
+            Self::Han => "Chinese characters",
+            Self::Other(Lang::Cmn) => "Chinese",
+            Self::Other(lang) => lang.eng_name(),
+        }
+    }
+
+    /// By a code of ISO 639-1 or 639-3.
+    pub(crate) fn from_code(code: &str) -> Option<Self> {
+        let code = code.to_ascii_lowercase();
+        let three =
+            SHORT.iter().find(|(two, _)| *two == code).map_or(code.as_str(), |(_, three)| three);
+        match three {
+            "jpn" => Some(Self::Japanese),
+            three => Lang::from_code(three).map(Self::Other),
+        }
+    }
+}
+
+/// Two-letter codes.
+const SHORT: [(&str, &str); 30] = [
+    ("en", "eng"),
+    ("ja", "jpn"),
+    ("zh", "cmn"),
+    ("ko", "kor"),
+    ("fr", "fra"),
+    ("de", "deu"),
+    ("es", "spa"),
+    ("it", "ita"),
+    ("pt", "por"),
+    ("ru", "rus"),
+    ("uk", "ukr"),
+    ("pl", "pol"),
+    ("nl", "nld"),
+    ("sv", "swe"),
+    ("da", "dan"),
+    ("no", "nob"),
+    ("nb", "nob"),
+    ("fi", "fin"),
+    ("cs", "ces"),
+    ("tr", "tur"),
+    ("ar", "arb"),
+    ("he", "heb"),
+    ("hi", "hin"),
+    ("th", "tha"),
+    ("vi", "vie"),
+    ("id", "ind"),
+    ("el", "ell"),
+    ("hu", "hun"),
+    ("ro", "ron"),
+    ("fa", "pes"),
+];
+
+/// Common words that only one of the large languages in Latin letters has.
+const WORDS: [(Lang, &[&str]); 7] = [
+    (
+        Lang::Eng,
+        &[
+            "the", "and", "of", "is", "to", "in", "that", "with", "are", "this", "for", "you",
+            "it", "was", "be", "as", "can", "by", "your", "have", "from", "what", "how", "an",
+            "or", "not", "will", "at", "which", "their", "has", "i", "a",
+        ],
+    ),
+    (
+        Lang::Fra,
+        &[
+            "le", "les", "des", "est", "et", "une", "dans", "pour", "qui", "sur", "pas", "avec",
+            "vous", "nous", "du", "ce", "cette", "sont", "il", "elle", "aux", "plus", "la", "je",
+            "un", "que", "en",
+        ],
+    ),
+    (
+        Lang::Deu,
+        &[
+            "der", "die", "und", "das", "ist", "nicht", "ein", "eine", "mit", "auf", "für", "von",
+            "sie", "den", "dem", "zu", "ich", "wie", "auch", "es", "werden", "sind", "sich", "im",
+            "oder",
+        ],
+    ),
+    (
+        Lang::Spa,
+        &[
+            "el", "los", "las", "una", "por", "con", "para", "es", "como", "del", "su", "más",
+            "pero", "está", "son", "qué", "se", "al", "y", "la", "un", "que", "en",
+        ],
+    ),
+    (
+        Lang::Ita,
+        &[
+            "il", "gli", "della", "che", "di", "per", "sono", "non", "una", "è", "con", "del",
+            "nel", "alla", "più", "anche", "come", "questo", "la", "un", "dei",
+        ],
+    ),
+    (
+        Lang::Por,
+        &[
+            "os", "uma", "não", "para", "com", "são", "do", "da", "em", "você", "mais", "ao", "é",
+            "dos", "pelo", "isso", "o", "um", "que", "como", "na",
+        ],
+    ),
+    (
+        Lang::Nld,
+        &[
+            "het", "een", "van", "en", "niet", "zijn", "dat", "voor", "met", "ook", "ik", "je",
+            "wordt", "naar", "bij", "aan", "de",
+        ],
+    ),
+];
+
+/// Characters that are looked at.
+const LOOKED_AT: usize = 600;
+/// Fewest letters to judge by.
+const LEAST_LETTERS: usize = 20;
+
+/// The language of a text, if it is long and plain enough to tell.
+pub(crate) fn of(text: &str) -> Option<Language> {
+    let head = text.char_indices().nth(LOOKED_AT).map_or(text, |(at, _)| &text[..at]);
+    if head.is_ascii() {
+        return latin(head);
+    }
+    let (mut kana, mut han, mut hangul, mut ascii, mut other) = (0, 0, 0, 0, 0);
+    for c in head.chars() {
+        match c {
+            'a'..='z' | 'A'..='Z' => ascii += 1,
+            '\u{3041}'..='\u{30FA}' | '\u{30FC}'..='\u{30FF}' | '\u{FF66}'..='\u{FF9D}' => {
+                kana += 1;
+            }
+            '\u{3400}'..='\u{4DBF}' | '\u{4E00}'..='\u{9FFF}' => han += 1,
+            '\u{1100}'..='\u{11FF}' | '\u{AC00}'..='\u{D7A3}' => hangul += 1,
+            c if c.is_alphabetic() => other += 1,
+            _ => {}
+        }
+    }
+    let wide = kana + han + hangul;
+    // A character of these scripts says as much as two or three letters.
+    if wide * 2 > ascii + other {
+        if wide < 8 || wide < other {
+            return None;
+        }
+        if hangul * 2 > wide {
+            return Some(Language::Other(Lang::Kor));
+        }
+        // One kana in ten: Chinese texts hold some as names or decoration.
+        if kana * 10 >= wide {
+            return Some(Language::Japanese);
+        }
+        return Some(if han >= 30 && kana == 0 {
+            Language::Other(Lang::Cmn)
+        } else {
+            Language::Han
+        });
+    }
+    if other > ascii {
+        if other < LEAST_LETTERS {
+            return None;
+        }
+        let info = whatlang::detect(head)?;
+        // Scripts of one language need no confidence.
+        let sure =
+            !matches!(info.script(), Script::Latin | Script::Cyrillic) || info.confidence() > 0.8;
+        return sure.then(|| Language::Other(info.lang()));
+    }
+    latin(head)
+}
+
+/// The language of a text in Latin letters.
+fn latin(text: &str) -> Option<Language> {
+    if text.bytes().filter(u8::is_ascii_alphabetic).count() < LEAST_LETTERS || looks_like_code(text)
+    {
+        return None;
+    }
+    let mut counts = [0_usize; WORDS.len()];
+    let mut words = 0;
+    let mut lower = String::new();
+    for word in text.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty()) {
+        words += 1;
+        if word.len() > 7 {
+            continue;
+        }
+        lower.clear();
+        lower.extend(word.chars().flat_map(char::to_lowercase));
+        for ((_, common), count) in WORDS.iter().zip(&mut counts) {
+            *count += usize::from(common.contains(&lower.as_str()));
+        }
+    }
+    let (best, most) =
+        counts.iter().enumerate().max_by_key(|(at, count)| (**count, usize::MAX - at))?;
+    let second =
+        counts.iter().enumerate().filter(|(at, _)| *at != best).map(|(_, count)| *count).max();
+    if *most >= 3 && *most * 6 >= words && *most >= 2 * second.unwrap_or_default() {
+        return Some(Language::Other(WORDS[best].0));
+    }
+    if words < 8 {
+        return None;
+    }
+    let info = whatlang::detect(text)?;
+    (info.is_reliable() && info.confidence() > 0.9).then(|| Language::Other(info.lang()))
+}
+
+/// Whether there are more marks than prose has.
+fn looks_like_code(text: &str) -> bool {
+    let marks = text.bytes().filter(|byte| b"{}()[]<>=;_\\/|#$*+`:\"".contains(byte)).count();
+    marks * 12 > text.len() || text.contains("```")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn languages_are_told_apart_and_doubt_is_admitted() {
+        let name = |text: &str| of(text).map(Language::name);
+        assert_eq!(name("What is the capital of France and how big is it?"), Some("English"));
+        assert_eq!(name("日本の首都はどこですか。"), Some("Japanese"));
+        assert_eq!(name("Pythonでリストを並べ替える方法を教えてください"), Some("Japanese"));
+        assert_eq!(name("한국의 수도는 어디입니까?"), Some("Korean"));
+        assert_eq!(
+            name("Quelle est la capitale de la France et combien de personnes y vivent ?"),
+            Some("French")
+        );
+        assert_eq!(name("Wie hoch ist der Berg und wie kommt man auf den Gipfel?"), Some("German"));
+        assert_eq!(
+            name("Какая столица России и сколько людей там живёт сегодня?"),
+            Some("Russian")
+        );
+        assert_eq!(name("Paris"), None);
+        assert_eq!(name("x = [i for i in range(10)]; print(x)"), None);
+        assert!(!Language::Han.differs(Language::Japanese));
+        assert!(Language::Japanese.differs(Language::Other(Lang::Eng)));
+    }
+}
