@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 use ft_datasets::chat::{Conversation, Message};
 use ft_datasets::encode::{ChatEncoder, Masking};
 use ft_datasets::template::RenderOptions;
-use ft_model::{Engine, Request, Sampling};
+use ft_model::{Engine, Request};
 
 use crate::{model, report};
 
@@ -40,7 +40,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         prompt,
         max_new_tokens: args.max_new_tokens as usize,
         stop: tokenizer.eos_ids().to_vec(),
-        sampling: Sampling::default(),
+        ..Request::default()
     };
     let answers = Engine::new(&decoder, 1).generate(&[request], &mut |_| {});
     for answer in answers {

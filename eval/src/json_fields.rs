@@ -12,7 +12,7 @@ use ft_datasets::row::{ShapeFault, Shaped, shape};
 use ft_datasets::source::{BadRow, Limits, Place, Problem, SourceError, rows};
 use ft_datasets::template::{RenderOptions, TemplateError};
 use ft_datasets::tokenizer::Tokenizer;
-use ft_model::{Finish, Generated, Request, Sampling};
+use ft_model::{Finish, Generated, Request};
 use ft_recipes::{DataSection, DatasetSource, RowType};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -158,7 +158,7 @@ impl JsonRows {
             prompt: row.prompt.clone(),
             max_new_tokens,
             stop: self.stop.clone(),
-            sampling: Sampling::default(),
+            ..Request::default()
         };
         self.rows.iter().map(request).collect()
     }

@@ -68,6 +68,8 @@ impl Context {
 #[derive(Debug, Clone)]
 pub struct Cache {
     layers: Vec<KeyValues>,
+    /// Numbers of a token's keys in one layer.
+    width: usize,
     tokens: usize,
 }
 
@@ -80,6 +82,26 @@ impl Cache {
     /// Whether it holds none.
     pub fn is_empty(&self) -> bool {
         self.tokens == 0
+    }
+
+    /// Forgets all tokens after the first `tokens`.
+    pub fn truncate(&mut self, tokens: usize) {
+        if tokens < self.tokens {
+            self.layers.iter_mut().for_each(|layer| layer.truncate(tokens, self.width));
+            self.tokens = tokens;
+        }
+    }
+
+    /// A copy of the first `tokens`, with room for `capacity_tokens`.
+    ///
+    /// # Panics
+    ///
+    /// If there are fewer: a bug in the caller.
+    #[must_use]
+    pub fn prefix(&self, tokens: usize, capacity_tokens: usize) -> Self {
+        assert!(tokens <= self.tokens, "a prefix is not longer than the whole");
+        let layer = |layer: &KeyValues| layer.prefix(tokens, capacity_tokens, self.width);
+        Self { layers: self.layers.iter().map(layer).collect(), width: self.width, tokens }
     }
 }
 
@@ -181,6 +203,11 @@ impl Decoder {
         self.norm.forward(x)
     }
 
+    /// Whether the head is a trained table, which is multiplied by plain operations.
+    pub(crate) fn head_is_trained(&self) -> bool {
+        self.head_table().trained.is_some()
+    }
+
     fn head_table(&self) -> &Table {
         self.lm_head.as_ref().unwrap_or(&self.embed_tokens)
     }
@@ -252,22 +279,32 @@ impl Decoder {
     pub fn cache(&self, capacity_tokens: usize) -> Cache {
         let width = self.blueprint.kv_heads * self.blueprint.head_dim;
         let layer = || KeyValues::with_capacity(capacity_tokens, width);
-        Cache { layers: self.blocks.iter().map(|_| layer()).collect(), tokens: 0 }
+        Cache { layers: self.blocks.iter().map(|_| layer()).collect(), width, tokens: 0 }
     }
 
     /// Reads new tokens into the caches of their sequences and returns the hidden state of each
     /// sequence's last token, `[sequences, D]`.
     pub fn read(&self, sequences: &mut [(&mut Cache, &[u32])]) -> Tensor<2> {
+        let mut end = 0;
+        let mut last = |(_, new): &(&mut Cache, &[u32])| {
+            end += new.len();
+            index(end - 1)
+        };
+        let rows: Vec<u32> = sequences.iter().map(&mut last).collect();
+        self.read_rows(sequences, &rows)
+    }
+
+    /// As [`Decoder::read`], but returns the hidden states of any of the new tokens, `[rows, D]`:
+    /// row 0 is the first sequence's first new token.
+    pub fn read_rows(&self, sequences: &mut [(&mut Cache, &[u32])], rows: &[u32]) -> Tensor<2> {
         let mut ids = Vec::new();
         let mut starts = Vec::with_capacity(sequences.len());
         let mut positions = Vec::new();
-        let mut last = Vec::with_capacity(sequences.len());
         for (cache, new) in &*sequences {
             assert!(!new.is_empty(), "a sequence reads at least one token");
             starts.push(ids.len());
             ids.extend_from_slice(new);
             positions.extend((cache.tokens..cache.tokens + new.len()).map(index));
-            last.push(index(ids.len() - 1));
         }
         let input = Input { positions, ..Input::new(ids, &starts) };
         let context = self.context(&input, Pass::Inference);
@@ -282,7 +319,7 @@ impl Decoder {
         for (cache, new) in sequences {
             cache.tokens += new.len();
         }
-        self.norm.forward(x.select(0, int_tensor(&last, &self.device)))
+        self.norm.forward(x.select(0, int_tensor(rows, &self.device)))
     }
 
     /// All projections, in order.

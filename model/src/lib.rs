@@ -9,7 +9,7 @@
 
 mod config;
 mod decoder;
-mod engine;
+pub mod engine;
 pub mod families;
 mod family;
 mod layers;

@@ -9,7 +9,7 @@ use ft_datasets::encode::{ChatEncoder, Masking};
 use ft_datasets::prepare::template_of;
 use ft_datasets::template::{RenderOptions, Template};
 use ft_datasets::tokenizer::Tokenizer;
-use ft_model::{Decoder, Engine, Request, Sampling};
+use ft_model::{Decoder, Engine, Request};
 use ft_recipes::{DataSection, RowType};
 use serde_json::json;
 
@@ -49,7 +49,7 @@ impl Samples {
                 prompt: ids,
                 max_new_tokens: NEW_TOKENS,
                 stop: tokenizer.eos_ids().to_vec(),
-                sampling: Sampling::default(),
+                ..Request::default()
             });
         }
         requests.retain(|request| !request.prompt.is_empty());

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::Adaptation;
+use crate::cpu::Isa;
 use crate::cpu::gemm::{Into, Strided, Threads, multiply};
 use crate::packed::Packed;
 use crate::packed_matmul::cpu as packed;
@@ -35,12 +36,36 @@ pub(super) fn forward(
     let mut y = packed::forward(x, tokens, weight);
     let mut h = vec![0.0; tokens * rank];
     let input = dropped(x, adaptation);
+    if tokens <= packed::FEW_ROWS {
+        thin_of_few(&input, [a, b], [k, rank, n], adaptation.scale, &mut h, &mut y);
+        return (y, h);
+    }
     let (left, right) = (Strided::rows(&input, k), Strided::transposed(a, k));
     multiply([tokens, rank, k], &mut h, rank, Into::Replace, left, right, 1.0, Threads::Pool);
     let (left, right) = (Strided::rows(&h, rank), Strided::transposed(b, rank));
     let scale = adaptation.scale;
     multiply([tokens, n, rank], &mut y, n, Into::Add, left, right, scale, Threads::Pool);
     (y, h)
+}
+
+/// The thin products of few rows, one after another: a row's numbers do not depend on the rows
+/// beside it.
+fn thin_of_few(
+    x: &[f32],
+    [a, b]: [&[f32]; 2],
+    [k, rank, n]: [usize; 3],
+    scale: f32,
+    h: &mut [f32],
+    y: &mut [f32],
+) {
+    let isa = Isa::detect();
+    let mut added = vec![0.0; n];
+    let rows = x.chunks_exact(k).zip(h.chunks_exact_mut(rank)).zip(y.chunks_exact_mut(n));
+    for ((x, h), y) in rows {
+        packed::dots(isa, x, a, k, h);
+        packed::dots(isa, h, b, rank, &mut added);
+        y.iter_mut().zip(&added).for_each(|(y, added)| *y += scale * added);
+    }
 }
 
 /// `(dx [tokens, k] if wanted, da [rank, k], db [n, rank])`.

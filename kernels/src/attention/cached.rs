@@ -27,6 +27,15 @@ impl KeyValues {
         }
     }
 
+    /// A copy of the first `tokens`, with room for `capacity`.
+    #[must_use]
+    pub fn prefix(&self, tokens: usize, capacity: usize, width: usize) -> Self {
+        let mut copy = Self::with_capacity(capacity.max(tokens), width);
+        copy.keys.extend_from_slice(&self.keys[..tokens * width]);
+        copy.values.extend_from_slice(&self.values[..tokens * width]);
+        copy
+    }
+
     /// Forgets all tokens after the first `tokens`.
     pub fn truncate(&mut self, tokens: usize, width: usize) {
         self.keys.truncate(tokens * width);

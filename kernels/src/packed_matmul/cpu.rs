@@ -15,7 +15,14 @@ use crate::packed::Packed;
 pub(crate) const SLAB: usize = 4 << 20;
 
 /// Activation rows up to which each weight row is decoded into a small buffer and used at once.
-const FEW_ROWS: usize = 8;
+///
+/// A row's numbers do not depend on how many rows there are up to this number, nor on the rows
+/// beside it; nor do they beyond it, but the two sides differ in rounding.
+pub const FEW_ROWS: usize = 8;
+
+/// Fewer weight rows than this are always multiplied as for few rows: blocked products of so small
+/// a size add in an order that depends on the number of rows.
+const NARROW: usize = 32;
 
 /// Weight rows that one decoding task takes.
 const TASK_ROWS: usize = 16;
@@ -64,7 +71,7 @@ pub(crate) fn for_each_slab(weight: &Packed, mut f: impl FnMut(std::ops::Range<u
 
 multiversion! {
     /// `y[i · outputs + j] = x_i · w_j` for the decoded rows `w`.
-    fn dots(x: &[f32], w: &[f32], cols: usize, y: &mut [f32]) {
+    pub(crate) fn dots(x: &[f32], w: &[f32], cols: usize, y: &mut [f32]) {
         let outputs = w.len() / cols;
         for (j, w) in w.chunks_exact(cols).enumerate() {
             for (i, x) in x.chunks_exact(cols).enumerate() {
@@ -81,8 +88,10 @@ pub(crate) fn forward(x: &[f32], tokens: usize, weight: &Packed) -> Vec<f32> {
     if tokens == 0 {
         return y;
     }
-    if tokens <= FEW_ROWS {
-        forward_few(x, tokens, weight, &mut y);
+    if tokens <= FEW_ROWS || n < NARROW {
+        for (x, y) in x.chunks(FEW_ROWS * k).zip(y.chunks_mut(FEW_ROWS * n)) {
+            forward_few(x, x.len() / k, weight, y);
+        }
         return y;
     }
     for_each_slab(weight, |range, dense| {

@@ -10,6 +10,8 @@ use burn::tensor::Tensor;
 use crate::flex;
 use crate::packed::Packed;
 
+pub use cpu::FEW_ROWS;
+
 /// The operation on a backend. The default bodies are made of Burn's own operations.
 #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff)]
 pub trait PackedMatmul: Backend {

@@ -11,5 +11,6 @@ mod embedding;
 mod linear_cross_entropy;
 mod packed_matmul;
 mod references;
+mod rows;
 mod setup;
 mod threads;
