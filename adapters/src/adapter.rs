@@ -1,7 +1,7 @@
 //! A low-rank adapter: LoRA, with DoRA's magnitude if it has one.
 
 use burn::tensor::Tensor;
-use ft_kernels::{Adaptation, Dropout, Packed, adapted_matmul, packed_matmul};
+use ft_kernels::{Adaptation, Compute, Dropout, Packed, adapted_matmul, packed_matmul};
 
 /// What a forward pass is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,7 +126,8 @@ impl Adapter {
     pub fn refresh(&mut self, weight: &Packed) {
         let Some(squares) = &self.weight_squares else { return };
         let (a, b) = self.folded();
-        let along = packed_matmul(a.clone(), weight).transpose(); // W·Aᵀ [n, r]
+        let weight = weight.with_compute(Compute::F32);
+        let along = packed_matmul(a.clone(), &weight).transpose(); // W·Aᵀ [n, r]
         let cross = (along * b.clone()).sum_dim(1).transpose(); // [1, n]
         let low = (b.clone().matmul(a.clone().matmul(a.transpose())) * b).sum_dim(1).transpose();
         let square = squares.clone() + cross * (2.0 * self.scale) + low * (self.scale * self.scale);

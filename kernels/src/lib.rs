@@ -36,7 +36,7 @@ pub use formats::Format;
 pub use gated_activation::{Activation, gated_activation};
 pub use linear_cross_entropy::{Head, Targets, linear_cross_entropy, log_likelihoods};
 pub use mapped::{MappedFile, SharedBytes};
-pub use packed::{Packed, PackedError};
+pub use packed::{Compute, Packed, PackedError};
 pub use packed_matmul::{FEW_ROWS, packed_matmul};
 pub use rms_norm::rms_norm;
 pub use rope::{Angles, rope};

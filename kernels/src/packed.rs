@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use crate::cpu::{Isa, decode};
 use crate::formats::four_bit::{self, Codebook, FP4, NF4, Scales};
 use crate::formats::nested::Nested;
-use crate::formats::{self, Format, int8};
+use crate::formats::{self, Format, int8, integer};
 use crate::mapped::SharedBytes;
 
 /// A frozen matrix `[rows, cols]`, row-major: `rows` is the output width n, `cols` the input width k of a projection.
@@ -18,6 +18,19 @@ use crate::mapped::SharedBytes;
 #[derive(Clone)]
 pub struct Packed {
     inner: Arc<Inner>,
+    compute: Compute,
+}
+
+/// The numbers in which activations are multiplied with a packed matrix on a CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compute {
+    /// 32-bit floats.
+    #[default]
+    F32,
+    /// Activations (and the gradients of outputs) rounded to eight bits, a scale for each row and 32 values, and exact sums
+    /// of integer products with the matrix' own codes. A format without such codes ([`Format::F32`], [`Format::F16`],
+    /// [`Format::Bf16`], `Q2_K`, `Q3_K`, `Q6_K`) is multiplied in floats.
+    Int8,
 }
 
 struct Inner {
@@ -287,7 +300,76 @@ impl Packed {
     }
 
     fn new(format: Format, rows: usize, cols: usize, store: Store) -> Self {
-        Self { inner: Arc::new(Inner { format, rows, cols, store }) }
+        Self { inner: Arc::new(Inner { format, rows, cols, store }), compute: Compute::F32 }
+    }
+
+    /// The same matrix, multiplied in these numbers.
+    #[must_use]
+    pub fn with_compute(&self, compute: Compute) -> Self {
+        Self { inner: Arc::clone(&self.inner), compute }
+    }
+
+    /// The numbers in which it is multiplied.
+    pub fn compute(&self) -> Compute {
+        self.compute
+    }
+
+    /// What its codes mean in products of integers, if it has such codes.
+    pub(crate) fn integer_layout(&self) -> Option<integer::Layout> {
+        integer::layout(self.inner.format, self.inner.cols)
+    }
+
+    /// A row as codes, filled up to whole groups with the code of zero, and the scale and least value of each group.
+    ///
+    /// # Panics
+    /// If the format has no such codes, or a slice has another length.
+    pub(crate) fn integer_row(
+        &self,
+        isa: Isa,
+        row: usize,
+        codes: &mut [u8],
+        scales: &mut [f32],
+        mins: &mut [f32],
+    ) {
+        let Inner { format, cols, ref store, .. } = *self.inner;
+        assert_eq!(codes.len(), cols.next_multiple_of(integer::GROUP), "codes of {self:?}");
+        assert_eq!(scales.len(), codes.len() / integer::GROUP, "scales of {self:?}");
+        match store {
+            Store::Blocks(blocks) => {
+                let row_bytes = cols / format.block_len() * format.block_bytes();
+                let part = &blocks[row * row_bytes..(row + 1) * row_bytes];
+                integer::blocks(isa, format, part, codes, scales, mins);
+            }
+            Store::FourBit { book, codes: packed, scales: kept } => {
+                let start = row * cols;
+                let (table, step) = integer::table_codes(format, &book.table);
+                integer::pairs(isa, &packed[start / 2..][..cols / 2], codes);
+                integer::look_up(isa, &table, codes);
+                let first = start / four_bit::LEN;
+                let mut buffer = [0.0; SCALES_AT_ONCE];
+                for (group, scale) in scales.iter_mut().enumerate() {
+                    let block = (start + group * integer::GROUP) / four_bit::LEN - first;
+                    let at = block % SCALES_AT_ONCE;
+                    if at == 0
+                        && (group == 0
+                            || (start + group * integer::GROUP).is_multiple_of(four_bit::LEN))
+                    {
+                        let last = (start + cols - 1) / four_bit::LEN;
+                        let count = SCALES_AT_ONCE.min(last + 1 - first - block);
+                        kept.read(first + block, &mut buffer[..count]);
+                    }
+                    *scale = buffer[at] * step;
+                }
+            }
+            Store::Int8 { codes: packed, absmax } => {
+                let (filled, rest) = codes.split_at_mut(cols);
+                for (code, byte) in filled.iter_mut().zip(&packed[row * cols..(row + 1) * cols]) {
+                    *code = byte ^ 128;
+                }
+                rest.fill(128);
+                scales.fill(absmax[row] * int8::STEP);
+            }
+        }
     }
 
     /// Output width n.

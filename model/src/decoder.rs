@@ -6,8 +6,8 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use ft_adapters::{ParameterKind, Pass, Projection};
 use ft_kernels::{
-    Angles, Boundaries, Head, KeyValues, Packed, Targets, linear_cross_entropy, log_likelihoods,
-    packed_embedding, packed_matmul,
+    Angles, Boundaries, Compute, Head, KeyValues, Packed, Targets, linear_cross_entropy,
+    log_likelihoods, packed_embedding, packed_matmul,
 };
 
 use crate::family::Blueprint;
@@ -330,6 +330,16 @@ impl Decoder {
     /// All projections, to attach to.
     pub fn projections_mut(&mut self) -> Vec<&mut Projection> {
         self.blocks.iter_mut().flat_map(Block::projections_mut).collect()
+    }
+
+    /// Chooses the numbers in which activations are multiplied with the frozen matrices on a CPU.
+    pub fn set_compute(&mut self, compute: Compute) {
+        for projection in self.projections_mut() {
+            projection.weight = projection.weight.with_compute(compute);
+        }
+        for table in self.tables_mut() {
+            table.weight = table.weight.with_compute(compute);
+        }
     }
 
     /// Embedding and head.

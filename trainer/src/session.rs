@@ -9,7 +9,7 @@ use ft_datasets::prepare::{PrepareOptions, Prepared, prepare};
 use ft_datasets::tokenizer::Tokenizer;
 use ft_kernels::device::DeviceName;
 use ft_model::{Decoder, Keep};
-use ft_recipes::{Loaded, Recipe};
+use ft_recipes::{Compute, Loaded, Recipe};
 
 use crate::error::TrainError;
 use crate::optimizer::{Optimizer, ParameterMeta};
@@ -56,6 +56,10 @@ impl Session<'_> {
         let prepared = prepare(&recipe.data, self.tokenizer, PrepareOptions::default())?;
         let mut decoder =
             ft_model::load(self.model_path, Keep::of(&recipe.model.quantize)?, &self.device)?;
+        decoder.set_compute(match recipe.model.compute {
+            Compute::F32 => ft_kernels::Compute::F32,
+            Compute::Int8 => ft_kernels::Compute::Int8,
+        });
         check_ids(&prepared, decoder.blueprint.vocabulary)?;
         self.adapt(&mut decoder)?;
 

@@ -6,7 +6,7 @@ use super::Adaptation;
 use crate::cpu::Isa;
 use crate::cpu::gemm::{Into, Strided, Threads, multiply};
 use crate::packed::Packed;
-use crate::packed_matmul::cpu as packed;
+use crate::packed_matmul::cpu::{self as packed, Low};
 
 /// What the forward pass leaves for the backward pass, and the factors.
 pub(super) struct Saved<'a> {
@@ -33,18 +33,18 @@ pub(super) fn forward(
     adaptation: Adaptation,
 ) -> (Vec<f32>, Vec<f32>) {
     let (n, k) = (weight.rows(), weight.cols());
-    let mut y = packed::forward(x, tokens, weight);
     let mut h = vec![0.0; tokens * rank];
     let input = dropped(x, adaptation);
     if tokens <= packed::FEW_ROWS {
+        let mut y = packed::forward(x, tokens, weight, None);
         thin_of_few(&input, [a, b], [k, rank, n], adaptation.scale, &mut h, &mut y);
         return (y, h);
     }
     let (left, right) = (Strided::rows(&input, k), Strided::transposed(a, k));
     multiply([tokens, rank, k], &mut h, rank, Into::Replace, left, right, 1.0, Threads::Pool);
-    let (left, right) = (Strided::rows(&h, rank), Strided::transposed(b, rank));
-    let scale = adaptation.scale;
-    multiply([tokens, n, rank], &mut y, n, Into::Add, left, right, scale, Threads::Pool);
+    let right = Strided::transposed(b, rank);
+    let low = Low { left: &h, right, rank, scale: adaptation.scale };
+    let y = packed::forward(x, tokens, weight, Some(&low));
     (y, h)
 }
 
@@ -85,9 +85,13 @@ pub(super) fn backward(
     let (left, right) = (Strided::rows(dy, n), Strided::rows(saved.b, rank));
     multiply([tokens, rank, n], &mut dh, rank, Into::Replace, left, right, scale, pool);
 
+    let mut rows = vec![0.0; rank * n];
+    let (left, right) = (Strided::transposed(saved.h, rank), Strided::rows(dy, n));
+    multiply([rank, n, tokens], &mut rows, n, Into::Replace, left, right, scale, pool);
     let mut db = vec![0.0; n * rank];
-    let (left, right) = (Strided::transposed(dy, n), Strided::rows(saved.h, rank));
-    multiply([n, rank, tokens], &mut db, rank, Into::Replace, left, right, scale, pool);
+    for (r, row) in rows.chunks_exact(n.max(1)).enumerate() {
+        db.iter_mut().skip(r).step_by(rank).zip(row).for_each(|(db, x)| *db = *x);
+    }
 
     let mut da = vec![0.0; rank * k];
     let input = dropped(saved.x, adaptation);
@@ -95,17 +99,19 @@ pub(super) fn backward(
     multiply([rank, k, tokens], &mut da, k, Into::Replace, left, right, 1.0, pool);
 
     let dx = wants_dx.then(|| {
-        let mut dx = packed::backward(dy, tokens, weight);
-        let (left, right) = (Strided::rows(&dh, rank), Strided::rows(saved.a, k));
+        let right = Strided::rows(saved.a, k);
         if let Some(dropout) = adaptation.dropout {
+            let mut dx = packed::backward(dy, tokens, weight, None);
             let mut through = vec![0.0; tokens * k];
+            let left = Strided::rows(&dh, rank);
             let into = Into::Replace;
             multiply([tokens, k, rank], &mut through, k, into, left, right, 1.0, pool);
             dropout.add(&through, &mut dx);
+            dx
         } else {
-            multiply([tokens, k, rank], &mut dx, k, Into::Add, left, right, 1.0, pool);
+            let low = Low { left: &dh, right, rank, scale: 1.0 };
+            packed::backward(dy, tokens, weight, Some(&low))
         }
-        dx
     });
     (dx, da, db)
 }

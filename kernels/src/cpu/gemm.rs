@@ -1,6 +1,9 @@
-//! Blocked f32 matrix products on strided slices: the `gemm` crate behind checked bounds.
+//! Blocked f32 matrix products on strided slices: register tiles of our own on AVX-512, elsewhere the `gemm` crate behind
+//! checked bounds.
 
 use gemm::Parallelism;
+
+use super::panels;
 
 /// A matrix inside a slice: element `(i, j)` is `data[i · row + j · column]`.
 #[derive(Clone, Copy)]
@@ -24,7 +27,21 @@ impl<'a> Strided<'a> {
         Self { data, row: 1, column: row }
     }
 
-    fn covers(&self, rows: usize, columns: usize) -> bool {
+    /// The matrix from a row on.
+    pub(super) fn below(self, first: usize) -> Self {
+        self.from(first * self.row)
+    }
+
+    /// The matrix from a column on.
+    pub(super) fn beyond(self, first: usize) -> Self {
+        self.from(first * self.column)
+    }
+
+    fn from(self, at: usize) -> Self {
+        Self { data: &self.data[at.min(self.data.len())..], ..self }
+    }
+
+    pub(super) fn covers(&self, rows: usize, columns: usize) -> bool {
         rows == 0
             || columns == 0
             || (rows - 1) * self.row + (columns - 1) * self.column < self.data.len()
@@ -58,7 +75,6 @@ pub(crate) enum Into {
 ///
 /// If a matrix does not fit in its slice: a bug in the caller.
 #[expect(clippy::too_many_arguments, reason = "a matrix product has this many")]
-#[expect(unsafe_code, reason = "the gemm crate takes pointers")]
 pub(crate) fn multiply(
     [m, n, k]: [usize; 3],
     out: &mut [f32],
@@ -76,12 +92,40 @@ pub(crate) fn multiply(
     assert!((m - 1) * out_row + n <= out.len(), "output is too small for [{m}, {n}]");
     assert!(a.covers(m, k), "left matrix is too small for [{m}, {k}]");
     assert!(b.covers(k, n), "right matrix is too small for [{k}, {n}]");
-    let stride = |step: usize| isize::try_from(step).expect("a slice is at most isize::MAX long");
+    if has_tiles() {
+        return panels::multiply([m, n, k], out, out_row, into, a, b, alpha, threads);
+    }
     let parallelism = match threads {
         Threads::Caller => Parallelism::None,
         Threads::Pool => Parallelism::Rayon(0),
     };
-    // SAFETY: the assertions above keep every element that is read or written inside its slice;
+    by_crate([m, n, k], out, out_row, into, a, b, alpha, parallelism);
+}
+
+/// Whether products are made of register tiles of our own.
+pub(crate) fn has_tiles() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let found = super::tiles::Avx512::of(super::Isa::detect()).is_some();
+    #[cfg(not(target_arch = "x86_64"))]
+    let found = false;
+    found
+}
+
+/// The product by the `gemm` crate. The bounds have been checked.
+#[expect(clippy::too_many_arguments, reason = "a matrix product has this many")]
+#[expect(unsafe_code, reason = "the gemm crate takes pointers")]
+fn by_crate(
+    [m, n, k]: [usize; 3],
+    out: &mut [f32],
+    out_row: usize,
+    into: Into,
+    a: Strided<'_>,
+    b: Strided<'_>,
+    alpha: f32,
+    parallelism: Parallelism,
+) {
+    let stride = |step: usize| isize::try_from(step).expect("a slice is at most isize::MAX long");
+    // SAFETY: the assertions of `multiply` keep every element that is read or written inside its slice;
     // `out` is borrowed mutably, so it overlaps neither input.
     unsafe {
         gemm::gemm(
@@ -110,7 +154,7 @@ pub(crate) fn multiply(
 
 #[cfg(test)]
 mod tests {
-    use super::{Into, Strided, Threads, multiply};
+    use super::{Into, Parallelism, Strided, Threads, by_crate, multiply};
 
     fn numbers(count: usize, step: f32) -> Vec<f32> {
         (0..count).map(|i| (i as f32 * step).sin()).collect()
@@ -140,6 +184,25 @@ mod tests {
             multiply(shape, &mut out, n, Into::Add, a, b, 2.0, Threads::Pool);
             for (got, plain) in out.iter().zip(naive(shape, a, b)) {
                 assert!((got - (1.0 + 2.0 * plain)).abs() < 1e-4, "{shape:?}: {got}");
+            }
+        }
+    }
+
+    #[test]
+    fn products_by_the_crate_agree_with_products_by_tiles() {
+        for shape in [[1, 1, 1], [1, 33, 7], [7, 5, 64], [33, 70, 31], [5, 3, 0], [40, 64, 1500]] {
+            let [m, n, k] = shape;
+            let (a, b) = (numbers(m * k, 0.37), numbers(n * k, 0.11));
+            for (a, b) in [
+                (Strided::rows(&a, k), Strided::transposed(&b, k)),
+                (Strided::transposed(&a, m), Strided::rows(&b, n)),
+            ] {
+                let (mut tiles, mut other) = (vec![1.0; m * n], vec![1.0; m * n]);
+                multiply(shape, &mut tiles, n, Into::Add, a, b, 2.0, Threads::Pool);
+                by_crate(shape, &mut other, n, Into::Add, a, b, 2.0, Parallelism::None);
+                for (tiles, other) in tiles.iter().zip(other) {
+                    assert!((tiles - other).abs() < 1e-3, "{shape:?}: {tiles} {other}");
+                }
             }
         }
     }

@@ -11,6 +11,7 @@
 
 use std::arch::x86_64::*;
 
+use super::{Isa, Level};
 use crate::formats::float16::f16_at;
 use crate::formats::{four_bit, iq4_nl, mxfp4, q2_k, q4_0, q4_1, q6_k};
 
@@ -22,6 +23,33 @@ fn nibbles(codes: &[u8; 16]) -> (__m128i, __m128i) {
     let codes = unsafe { _mm_loadu_si128(codes.as_ptr().cast()) };
     let mask = _mm_set1_epi8(15);
     (_mm_and_si128(codes, mask), _mm_and_si128(_mm_srli_epi16::<4>(codes), mask))
+}
+
+/// `codes[i] = table[codes[i]]` for codes below 16; `false` if this instruction set has no such permutation.
+pub(crate) fn look_up_bytes(isa: Isa, table: &[u8; 16], codes: &mut [u8]) -> bool {
+    if isa.level() == Level::Baseline {
+        return false;
+    }
+    let (chunks, rest) = codes.as_chunks_mut::<32>();
+    // SAFETY: AVX2 and AVX-512 levels prove AVX2.
+    unsafe { look_up_chunks(table, chunks) };
+    for code in rest {
+        *code = table[usize::from(*code & 15)];
+    }
+    true
+}
+
+#[target_feature(enable = "avx2")]
+fn look_up_chunks(table: &[u8; 16], chunks: &mut [[u8; 32]]) {
+    // SAFETY: 16 bytes are read from an array of 16 bytes.
+    let table = _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(table.as_ptr().cast()) });
+    for chunk in chunks {
+        // SAFETY: 32 bytes are read from and written to an array of 32 bytes.
+        unsafe {
+            let codes = _mm256_loadu_si256(chunk.as_ptr().cast());
+            _mm256_storeu_si256(chunk.as_mut_ptr().cast(), _mm256_shuffle_epi8(table, codes));
+        }
+    }
 }
 
 /// `out[i] = table[codes[i]] * scale`, sixteen times.

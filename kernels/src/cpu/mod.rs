@@ -35,10 +35,17 @@
 //! Hand-written intrinsics are worth it only where a measurement says so (`benches/decode.rs`); then match on
 //! [`Isa::level`] yourself.
 
+pub(crate) mod codes;
 pub(crate) mod decode;
 pub(crate) mod gemm;
 mod lookup;
 pub(crate) mod math;
+pub(crate) mod panels;
+mod tiles;
+mod vnni;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use lookup::look_up_bytes;
 
 use std::sync::OnceLock;
 

@@ -2,7 +2,7 @@
 //! `absmax = max |w|`; it is read as `q * absmax / 127`, with the same two multiplications as bitsandbytes.
 
 /// 1 / 127 as bitsandbytes writes it.
-const STEP: f32 = 7.874_016e-3;
+pub(crate) const STEP: f32 = 7.874_016e-3;
 
 #[inline(always)]
 pub(crate) fn decode_row(codes: &[u8], absmax: f32, out: &mut [f32]) {

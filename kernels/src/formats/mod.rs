@@ -14,6 +14,7 @@ use std::str::FromStr;
 pub(crate) mod float16;
 pub(crate) mod four_bit;
 pub(crate) mod int8;
+pub(crate) mod integer;
 pub(crate) mod iq4_nl;
 pub(crate) mod mxfp4;
 pub(crate) mod nested;

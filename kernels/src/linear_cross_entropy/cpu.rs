@@ -3,10 +3,11 @@
 use rayon::prelude::*;
 
 use super::{Head, Targets, chunk_rows};
-use crate::cpu::gemm::{Into, Strided, Threads, multiply};
+use crate::cpu::gemm::Into;
 use crate::cpu::math::{exp, exp_in_place, exp_sum, largest, tanh};
 use crate::cpu::{Isa, multiversion};
-use crate::packed_matmul::cpu::for_each_slab;
+use crate::packed::Compute;
+use crate::packed_matmul::cpu as packed;
 
 /// What is computed beside the terms.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -105,12 +106,9 @@ pub(super) fn terms(h: &[f32], head: &Head, targets: &Targets, want: Want) -> (V
             let at = *place as usize * width;
             input.copy_from_slice(&h[at..at + width]);
         }
-        for_each_slab(&head.weight, |range, dense| {
-            let (a, b) = (Strided::rows(&inputs, width), Strided::transposed(dense, width));
-            let out = &mut logits[range.start..];
-            let shape = [rows, range.len(), width];
-            multiply(shape, out, vocabulary, Into::Replace, a, b, 1.0, Threads::Pool);
-        });
+        let logits = &mut logits[..rows * vocabulary];
+        let inputs = &inputs[..rows * width];
+        packed::forward_into(inputs, rows, &head.weight, None, logits);
 
         let isa = Isa::detect();
         let (ids, weights) = (&targets.ids[from..to], &targets.weights[from..to]);
@@ -136,13 +134,10 @@ pub(super) fn terms(h: &[f32], head: &Head, targets: &Targets, want: Want) -> (V
         if want == Want::Terms {
             continue;
         }
-        for_each_slab(&head.weight, |range, dense| {
-            let into = if range.start == 0 { Into::Replace } else { Into::Add };
-            let a = Strided::rows(&logits[range.start..], vocabulary);
-            let b = Strided::rows(dense, width);
-            let shape = [rows, width, range.len()];
-            multiply(shape, &mut gradients, width, into, a, b, 1.0, Threads::Pool);
-        });
+        // In floats always: a row of these has a few large numbers among very small ones.
+        let (compute, into) = (Compute::F32, Into::Replace);
+        let gradients = &mut gradients[..rows * width];
+        packed::backward_into(logits, rows, &head.weight, None, compute, gradients, into);
         for (gradient, place) in gradients.chunks_exact(width).zip(places) {
             let at = *place as usize * width;
             dh[at..at + width].iter_mut().zip(gradient).for_each(|(dh, g)| *dh += g);

@@ -1,18 +1,21 @@
-//! Slabs of rows are decoded into a buffer that stays in cache, then multiplied by blocked f32
-//! products; a few rows of activations are multiplied while decoding.
+//! Blocks of rows are decoded into panels that stay in cache and are multiplied there, in floats or in the matrix' own codes;
+//! a few rows of activations are multiplied while decoding.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::cpu::gemm::{Into, Strided, Threads, multiply};
+use crate::cpu::codes::{self, BLOCK};
+use crate::cpu::gemm::{Into, Strided, Threads, has_tiles, multiply};
 use crate::cpu::math::dot;
+use crate::cpu::panels::{self, Term, WIDTH, with_buffer};
 use crate::cpu::{Isa, multiversion};
-use crate::packed::Packed;
+use crate::packed::{Compute, Packed};
 
-/// Most values that are decoded at once: 16 MiB of f32, so that a layer of a small model is one slab
+/// Most values that are decoded at once: 4 MiB of f32, so that a matrix of a small model is one slab
 /// and a head of 150,000 rows never stands dense.
-pub(crate) const SLAB: usize = 4 << 20;
+pub(crate) const SLAB: usize = 1 << 20;
 
 /// Activation rows up to which each weight row is decoded into a small buffer and used at once.
 ///
@@ -20,20 +23,61 @@ pub(crate) const SLAB: usize = 4 << 20;
 /// beside it; nor do they beyond it, but the two sides differ in rounding.
 pub const FEW_ROWS: usize = 8;
 
-/// Fewer weight rows than this are always multiplied as for few rows: blocked products of so small
-/// a size add in an order that depends on the number of rows.
+/// Fewer weight rows than this are always multiplied as for few rows where products are not made of tiles of our own:
+/// the `gemm` crate's products of so small a size add in an order that depends on the number of rows.
 const NARROW: usize = 32;
 
 /// Weight rows that one decoding task takes.
 const TASK_ROWS: usize = 16;
 
+/// Most weight rows in one part of a sum over them.
+const PART_ROWS: usize = 96;
+
 thread_local! {
-    /// Kept between calls: a fresh allocation of this size is returned to the system each time.
-    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    /// Codes of activations and of weights, kept between calls.
+    static CODES: RefCell<(codes::Rows, codes::Panels)> = RefCell::default();
+}
+
+/// What is added to a product: `scale · left · right`, of a rank so low that it costs nothing beside it.
+#[derive(Clone, Copy)]
+pub(crate) struct Low<'a> {
+    /// `[tokens, rank]`.
+    pub(crate) left: &'a [f32],
+    /// `[rank, n]`, or `[rank, k]` for the gradient.
+    pub(crate) right: Strided<'a>,
+    /// Rows of `right`.
+    pub(crate) rank: usize,
+    /// Multiplies the product.
+    pub(crate) scale: f32,
+}
+
+impl Low<'_> {
+    /// Adds it to `out [tokens, n]`.
+    fn add(&self, tokens: usize, n: usize, out: &mut [f32]) {
+        let left = Strided::rows(self.left, self.rank);
+        let shape = [tokens, n, self.rank];
+        multiply(shape, out, n, Into::Add, left, self.right, self.scale, Threads::Pool);
+    }
+
+    /// Calls `f` with its panels, or with none.
+    fn with_panels<R>(low: Option<&Self>, n: usize, f: impl FnOnce(&[f32]) -> R) -> R {
+        let Some(low) = low.filter(|low| low.rank > 0) else { return f(&[]) };
+        with_buffer(panels::count(n) * low.rank * WIDTH, |laid| {
+            panels::lay_all(low.right, [low.rank, n], laid, Threads::Pool);
+            f(laid)
+        })
+    }
+}
+
+/// The term of panels from `first` on.
+fn low_term<'a>(low: Option<&Low<'a>>, laid: &'a [f32], first: usize) -> Option<Term<'a>> {
+    let low = low.filter(|low| low.rank > 0)?;
+    let (left, depth) = (Strided::rows(low.left, low.rank), low.rank);
+    Some(Term::Floats { left, alpha: low.scale, panels: &laid[first * depth * WIDTH..], depth })
 }
 
 /// Decodes rows on all threads.
-pub(crate) fn decode(weight: &Packed, rows: std::ops::Range<usize>, out: &mut [f32]) {
+pub(crate) fn decode(weight: &Packed, rows: Range<usize>, out: &mut [f32]) {
     let cols = weight.cols();
     out.par_chunks_mut(TASK_ROWS * cols).enumerate().for_each(|(task, out)| {
         let from = rows.start + task * TASK_ROWS;
@@ -41,32 +85,33 @@ pub(crate) fn decode(weight: &Packed, rows: std::ops::Range<usize>, out: &mut [f
     });
 }
 
-/// Rows of a slab.
+/// Rows of a slab: whole panels.
 pub(super) fn slab_rows(cols: usize) -> usize {
-    (SLAB / cols.max(1)).max(1)
+    (SLAB / cols.max(1)).max(WIDTH) / WIDTH * WIDTH
+}
+
+/// Slabs of rows.
+fn slabs(weight: &Packed) -> impl Iterator<Item = Range<usize>> {
+    let (rows, step) = (weight.rows(), slab_rows(weight.cols()));
+    (0..rows).step_by(step).map(move |from| from..(from + step).min(rows))
 }
 
 /// Calls `f` with each slab of rows, dense.
-pub(crate) fn for_each_slab(weight: &Packed, mut f: impl FnMut(std::ops::Range<usize>, &[f32])) {
-    let (rows, cols) = (weight.rows(), weight.cols());
+fn for_each_slab(weight: &Packed, mut f: impl FnMut(Range<usize>, &[f32])) {
     if let Some(dense) = weight.as_f32() {
-        return f(0..rows, dense);
+        return f(0..weight.rows(), dense);
     }
-    let step = slab_rows(cols);
-    SCRATCH.with(|scratch| {
-        // A task of this thread may run another product while it waits for the pool.
-        let mut slab = scratch.take();
-        for from in (0..rows).step_by(step) {
-            let range = from..(from + step).min(rows);
-            if slab.len() < range.len() * cols {
-                slab.resize(range.len() * cols, 0.0);
-            }
-            let dense = &mut slab[..range.len() * cols];
+    for range in slabs(weight) {
+        with_buffer(range.len() * weight.cols(), |dense| {
             decode(weight, range.clone(), dense);
             f(range, dense);
-        }
-        scratch.replace(slab);
-    });
+        });
+    }
+}
+
+/// Whether a product is one of integers.
+fn in_codes(weight: &Packed) -> bool {
+    weight.compute() == Compute::Int8 && weight.integer_layout().is_some()
 }
 
 multiversion! {
@@ -81,25 +126,106 @@ multiversion! {
     }
 }
 
-/// `x [tokens, k]` to `[tokens, n]`.
-pub(crate) fn forward(x: &[f32], tokens: usize, weight: &Packed) -> Vec<f32> {
-    let (n, k) = (weight.rows(), weight.cols());
+/// `x [tokens, k]` to `[tokens, n]`: `x · Wᵀ`, and what is added to it.
+pub(crate) fn forward(
+    x: &[f32],
+    tokens: usize,
+    weight: &Packed,
+    low: Option<&Low<'_>>,
+) -> Vec<f32> {
+    let n = weight.rows();
     let mut y = vec![0.0; tokens * n];
-    if tokens == 0 {
-        return y;
-    }
-    if tokens <= FEW_ROWS || n < NARROW {
+    let narrow = n < NARROW && !has_tiles() && !in_codes(weight);
+    if tokens > 0 && (tokens <= FEW_ROWS || narrow) {
+        let k = weight.cols();
         for (x, y) in x.chunks(FEW_ROWS * k).zip(y.chunks_mut(FEW_ROWS * n)) {
             forward_few(x, x.len() / k, weight, y);
         }
-        return y;
+        if let Some(low) = low {
+            low.add(tokens, n, &mut y);
+        }
+    } else {
+        forward_into(x, tokens, weight, low, &mut y);
+    }
+    y
+}
+
+/// As [`forward`], for many rows, into an output of `[tokens, n]`.
+pub(crate) fn forward_into(
+    x: &[f32],
+    tokens: usize,
+    weight: &Packed,
+    low: Option<&Low<'_>>,
+    y: &mut [f32],
+) {
+    let (n, k) = (weight.rows(), weight.cols());
+    if tokens == 0 {
+        return;
+    }
+    let pool = Threads::Pool;
+    if in_codes(weight) {
+        return CODES.with(|kept| {
+            let (mut rows, mut laid) = kept.take();
+            rows.quantise(x, k);
+            Low::with_panels(low, n, |low_panels| {
+                for range in slabs(weight) {
+                    let main = Term::Codes {
+                        left: rows.left(),
+                        panels: laid.lay_rows(weight, range.clone()),
+                    };
+                    let beside = low_term(low, low_panels, range.start / WIDTH);
+                    let terms: Vec<Term<'_>> = beside.into_iter().chain([main]).collect();
+                    let out = &mut y[range.start..];
+                    panels::accumulate([tokens, range.len()], &terms, out, n, Into::Replace, pool);
+                }
+            });
+            kept.replace((rows, laid));
+        });
+    }
+    if has_tiles() {
+        return Low::with_panels(low, n, |low_panels| {
+            for range in slabs(weight) {
+                with_buffer(panels::count(range.len()) * k * WIDTH, |laid| {
+                    lay_rows(weight, range.clone(), laid);
+                    let main = Term::Floats {
+                        left: Strided::rows(x, k),
+                        alpha: 1.0,
+                        panels: laid,
+                        depth: k,
+                    };
+                    let beside = low_term(low, low_panels, range.start / WIDTH);
+                    let terms: Vec<Term<'_>> = beside.into_iter().chain([main]).collect();
+                    let out = &mut y[range.start..];
+                    panels::accumulate([tokens, range.len()], &terms, out, n, Into::Replace, pool);
+                });
+            }
+        });
     }
     for_each_slab(weight, |range, dense| {
         let (a, b) = (Strided::rows(x, k), Strided::transposed(dense, k));
         let out = &mut y[range.start..];
-        multiply([tokens, range.len(), k], out, n, Into::Replace, a, b, 1.0, Threads::Pool);
+        multiply([tokens, range.len(), k], out, n, Into::Replace, a, b, 1.0, pool);
     });
-    y
+    if let Some(low) = low {
+        low.add(tokens, n, y);
+    }
+}
+
+/// Rows of a matrix as columns of panels, `[panel][k][32]`.
+fn lay_rows(weight: &Packed, rows: Range<usize>, laid: &mut [f32]) {
+    let (isa, k) = (Isa::detect(), weight.cols());
+    laid.par_chunks_exact_mut(k * WIDTH).enumerate().for_each(|(index, panel)| {
+        let from = rows.start + index * WIDTH;
+        let count = WIDTH.min(rows.end - from);
+        if let Some(dense) = weight.as_f32() {
+            let part = Strided::transposed(&dense[from * k..], k);
+            return panels::lay(isa, part, [k, count], panel);
+        }
+        with_buffer(count * k, |dense| {
+            weight.decode_rows(from..from + count, dense);
+            panels::lay(isa, Strided::transposed(dense, k), [k, count], panel);
+        });
+    });
 }
 
 /// As [`forward`]; a token's numbers do not depend on the tokens beside it.
@@ -125,24 +251,108 @@ fn few_blocks(x: &[f32], tokens: usize, weight: &Packed, blocks: &mut [f32]) {
     blocks.par_chunks_mut(tokens * TASK_ROWS).enumerate().for_each(|(task, block)| {
         let from = task * TASK_ROWS;
         let rows = block.len() / tokens;
-        SCRATCH.with_borrow_mut(|dense| {
-            if dense.len() < rows * k {
-                dense.resize(rows * k, 0.0);
-            }
-            weight.decode_rows(from..from + rows, &mut dense[..rows * k]);
-            dots(Isa::detect(), x, &dense[..rows * k], k, block);
+        with_buffer(rows * k, |dense| {
+            weight.decode_rows(from..from + rows, dense);
+            dots(Isa::detect(), x, dense, k, block);
         });
     });
 }
 
-/// `dy [tokens, n]` to `[tokens, k]`.
-pub(crate) fn backward(dy: &[f32], tokens: usize, weight: &Packed) -> Vec<f32> {
-    let (n, k) = (weight.rows(), weight.cols());
-    let mut dx = vec![0.0; tokens * k];
-    for_each_slab(weight, |range, dense| {
-        let into = if range.start == 0 { Into::Replace } else { Into::Add };
-        let (a, b) = (Strided::rows(&dy[range.start..], n), Strided::rows(dense, k));
-        multiply([tokens, k, range.len()], &mut dx, k, into, a, b, 1.0, Threads::Pool);
-    });
+/// `dy [tokens, n]` to `[tokens, k]`: `dy · W`, and what is added to it.
+pub(crate) fn backward(
+    dy: &[f32],
+    tokens: usize,
+    weight: &Packed,
+    low: Option<&Low<'_>>,
+) -> Vec<f32> {
+    let mut dx = vec![0.0; tokens * weight.cols()];
+    if tokens > 0 {
+        let compute = if in_codes(weight) { Compute::Int8 } else { Compute::F32 };
+        backward_into(dy, tokens, weight, low, compute, &mut dx, Into::Replace);
+    }
     dx
+}
+
+/// As [`backward`], in given numbers, into an output of `[tokens, k]` (or added to it).
+pub(crate) fn backward_into(
+    dy: &[f32],
+    tokens: usize,
+    weight: &Packed,
+    low: Option<&Low<'_>>,
+    compute: Compute,
+    dx: &mut [f32],
+    mut into: Into,
+) {
+    let (n, k) = (weight.rows(), weight.cols());
+    let pool = Threads::Pool;
+    if compute == Compute::Int8 {
+        return CODES.with(|kept| {
+            let (mut rows, mut laid) = kept.take();
+            rows.quantise(dy, n);
+            Low::with_panels(low, k, |low_panels| {
+                for range in slabs(weight) {
+                    let first = range.start / BLOCK;
+                    let beside = low_term(low, low_panels, 0).filter(|_| first == 0);
+                    let parts = laid.lay_columns(weight, range).map(|(block, panels)| {
+                        Term::Codes { left: rows.left().at_block(first + block), panels }
+                    });
+                    let terms: Vec<Term<'_>> = beside.into_iter().chain(parts).collect();
+                    panels::accumulate([tokens, k], &terms, dx, k, into, pool);
+                    into = Into::Add;
+                }
+            });
+            kept.replace((rows, laid));
+        });
+    }
+    if has_tiles() {
+        return Low::with_panels(low, k, |low_panels| {
+            let width = panels::count(k) * WIDTH;
+            for range in slabs(weight) {
+                with_buffer(range.len() * width, |laid| {
+                    // Every thread lays several parts.
+                    let deep = range.len().div_ceil(4).clamp(1, PART_ROWS);
+                    lay_columns(weight, range.clone(), deep, laid);
+                    let beside = low_term(low, low_panels, 0).filter(|_| range.start == 0);
+                    let parts = laid.chunks(deep * width).enumerate().map(|(part, panels)| {
+                        let left = Strided::rows(&dy[range.start + part * deep..], n);
+                        Term::Floats { left, alpha: 1.0, panels, depth: panels.len() / width }
+                    });
+                    let terms: Vec<Term<'_>> = beside.into_iter().chain(parts).collect();
+                    panels::accumulate([tokens, k], &terms, dx, k, into, pool);
+                });
+                into = Into::Add;
+            }
+        });
+    }
+    for_each_slab(weight, |range, dense| {
+        let (a, b) = (Strided::rows(&dy[range.start..], n), Strided::rows(dense, k));
+        multiply([tokens, k, range.len()], dx, k, into, a, b, 1.0, pool);
+        into = Into::Add;
+    });
+    if let Some(low) = low {
+        low.add(tokens, k, dx);
+    }
+}
+
+/// Columns of rows of a matrix in panels: parts of `deep` rows after each other, each `[panel][row][32]`.
+fn lay_columns(weight: &Packed, rows: Range<usize>, deep: usize, laid: &mut [f32]) {
+    let (isa, k) = (Isa::detect(), weight.cols());
+    let width = panels::count(k) * WIDTH;
+    laid.par_chunks_mut(deep * width).enumerate().for_each(|(part, laid)| {
+        let from = rows.start + part * deep;
+        let count = laid.len() / width;
+        let mut lay = |dense: &[f32]| {
+            for (panel, laid) in laid.chunks_exact_mut(count * WIDTH).enumerate() {
+                let first = panel * WIDTH;
+                panels::lay(isa, Strided::rows(&dense[first..], k), [count, k - first], laid);
+            }
+        };
+        if let Some(dense) = weight.as_f32() {
+            return lay(&dense[from * k..]);
+        }
+        with_buffer(count * k, |dense| {
+            weight.decode_rows(from..from + count, dense);
+            lay(dense);
+        });
+    });
 }

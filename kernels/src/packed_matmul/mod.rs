@@ -30,14 +30,14 @@ impl PackedMatmul for Flex {
     fn packed_matmul(x: FloatTensor<Self>, weight: Packed) -> FloatTensor<Self> {
         let x = x.to_contiguous();
         let [tokens, _] = flex::dims2(&x);
-        let y = cpu::forward(flex::floats(&x), tokens, &weight);
+        let y = cpu::forward(flex::floats(&x), tokens, &weight, None);
         flex::tensor(y, [tokens, weight.rows()])
     }
 
     fn packed_matmul_backward(dy: FloatTensor<Self>, weight: Packed) -> FloatTensor<Self> {
         let dy = dy.to_contiguous();
         let [tokens, _] = flex::dims2(&dy);
-        let dx = cpu::backward(flex::floats(&dy), tokens, &weight);
+        let dx = cpu::backward(flex::floats(&dy), tokens, &weight, None);
         flex::tensor(dx, [tokens, weight.cols()])
     }
 }
@@ -47,8 +47,9 @@ impl PackedMatmul for burn::backend::Cube {}
 
 /// Multiplies activations by a frozen packed matrix: `y = x · Wᵀ`.
 ///
-/// No dense copy of `W` outlives the call; on a CPU a slab of at most 16 MiB is decoded at a
-/// time.
+/// No dense copy of `W` outlives the call; on a CPU a slab of at most 4 MiB is decoded at a time. With
+/// [`Compute::Int8`](crate::Compute), `x` and `dy` are rounded to eight bits, and so are the columns of `W` in the
+/// gradient.
 ///
 /// # Shapes
 ///

@@ -8,6 +8,7 @@ mod cached_attention;
 mod device;
 mod elementwise;
 mod embedding;
+mod integers;
 mod linear_cross_entropy;
 mod packed_matmul;
 mod references;

@@ -40,7 +40,6 @@ pub(super) const KEYS: &[Key] = &[
     only("metric_for_best_model", &["eval_loss", "loss"], "the best checkpoint is that of the lowest held-out loss"),
     only("greater_is_better", &["false"], "the best checkpoint is that of the lowest held-out loss"),
     only("eval_causal_lm_metrics", &["perplexity"], "sacrebleu, comet, ter and chrf are not computed; name tasks under `eval`"),
-    only("compute", &["f32"], "training multiplies 32-bit activations with the packed weights, so that the adapter fits the weights that are served"),
 
     // How it executes.
     inert("strict", "a recipe is always read strictly"),

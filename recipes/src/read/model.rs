@@ -34,7 +34,9 @@ pub(super) fn read(fields: &Fields<'_>, log: &Log<'_>) -> ModelSection {
         revision: fields.text("model_revision"),
         precision: precision(fields),
         device: fields.get("device").and_then(device).unwrap_or(DeviceChoice::Auto),
-        compute: Compute::F32,
+        compute: fields
+            .choice("compute", &[("f32", Compute::F32), ("int8", Compute::Int8)])
+            .unwrap_or(Compute::F32),
         special_tokens: fields.get("special_tokens").and_then(special_tokens).unwrap_or_default(),
     }
 }

@@ -468,6 +468,12 @@ fn tasks_of_eval_are_ours() {
 fn sections_that_do_not_exist_say_what_to_use() {
     let said = complaint("clean: instruct\n");
     assert!(said.contains("`dataset_exact_deduplication: true` drops equal rows"), "{said}");
-    let said = complaint("compute: int8\n");
-    assert!(said.starts_with("`compute` can only be `f32` here: "), "{said}");
+}
+
+#[test]
+fn activations_are_multiplied_in_floats_unless_eight_bits_are_asked_for() {
+    assert_eq!(with("").recipe.model.compute, Compute::F32);
+    assert_eq!(with("compute: int8\n").recipe.model.compute, Compute::Int8);
+    let said = complaint("compute: int4\n");
+    assert!(said.starts_with("`compute` must be one of `f32`, `int8`, found `int4`"), "{said}");
 }

@@ -1,0 +1,394 @@
+//! Products on register tiles. The right matrix is laid in panels of 32 columns, `[panel][depth][32]`, that stay in
+//! cache; rows of the left one are read in place, a chunk of them for all panels.
+//!
+//! A sum of products goes into one output without a pass over it between them ([`accumulate`]): a frozen matrix and the
+//! low-rank factors beside it, or a deep matrix in parts. Each number of the output is one sum in one order, whatever
+//! the number of threads and whichever rows stand beside it.
+
+use std::cell::RefCell;
+
+use rayon::prelude::*;
+
+use super::gemm::{Into, Strided, Threads};
+use super::{Isa, codes};
+
+/// Columns of a panel.
+pub(crate) const WIDTH: usize = 32;
+
+/// Rows of the left matrix that are multiplied by all panels in turn: they stay in the second cache.
+const MOST_ROWS: usize = 72;
+
+/// Left rows up to which a right matrix is read where it is: laying it in panels would cost as much as the product.
+const FEW_ROWS: usize = 24;
+
+/// Depth of the panels that a dense matrix is cut into.
+const DEPTH: usize = 1024;
+
+/// Most values that are laid in panels at once.
+const SLAB: usize = 1 << 20;
+
+/// One of the products that are summed.
+#[derive(Clone, Copy)]
+pub(crate) enum Term<'a> {
+    /// `alpha · left · panels`.
+    Floats {
+        /// `[m, depth]`.
+        left: Strided<'a>,
+        /// Multiplies the product.
+        alpha: f32,
+        /// `[panel][depth][32]`.
+        panels: &'a [f32],
+        /// Terms of each sum.
+        depth: usize,
+    },
+    /// `left · panels` of eight-bit codes.
+    Codes {
+        /// `[m, depth]`.
+        left: codes::Left<'a>,
+        /// As deep.
+        panels: codes::Part<'a>,
+    },
+}
+
+thread_local! {
+    /// Buffers kept between calls: a fresh allocation of their size is returned to the system each time.
+    static BUFFERS: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Elements of a cache line.
+const LINE: usize = 16;
+
+/// Calls `f` with a buffer of this length that begins on a cache line, holds anything, and is kept for later calls. A call
+/// inside `f` gets another one.
+pub(crate) fn with_buffer<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
+    let mut buffer = BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_default();
+    if buffer.len() < len + LINE {
+        buffer.resize(len + LINE, 0.0);
+    }
+    let skip = buffer.as_ptr().align_offset(4 * LINE).min(LINE);
+    let result = f(&mut buffer[skip..skip + len]);
+    BUFFERS.with_borrow_mut(|kept| kept.push(buffer));
+    result
+}
+
+/// Panels that `columns` columns make.
+pub(crate) fn count(columns: usize) -> usize {
+    columns.div_ceil(WIDTH)
+}
+
+/// Rows of one task: few enough to stay in cache and for every thread to have as many tasks as the others.
+fn chunk_rows(rows: usize, threads: Threads) -> usize {
+    let tasks = match threads {
+        Threads::Caller => 1,
+        Threads::Pool => 4 * rayon::current_num_threads(),
+    };
+    let tasks = tasks.max(rows.div_ceil(MOST_ROWS));
+    rows.div_ceil(tasks).next_multiple_of(8)
+}
+
+/// `out [m, n] = Σ terms` (or `out += ...`), rows of the output `out_row` apart.
+pub(crate) fn accumulate(
+    [m, n]: [usize; 2],
+    terms: &[Term<'_>],
+    out: &mut [f32],
+    out_row: usize,
+    into: Into,
+    threads: Threads,
+) {
+    if m == 0 || n == 0 {
+        return;
+    }
+    let isa = Isa::detect();
+    let rows = chunk_rows(m, threads);
+    let task = |(index, out): (usize, &mut [f32])| {
+        let first = index * rows;
+        let count = rows.min(m - first);
+        for panel in 0..self::count(n) {
+            let columns = WIDTH.min(n - panel * WIDTH);
+            let out = &mut out[panel * WIDTH..];
+            let mut into = into;
+            for term in terms {
+                match *term {
+                    Term::Floats { left, alpha, panels, depth } => {
+                        let size = depth * WIDTH;
+                        let operands = Operands {
+                            left: left.below(first),
+                            panel: &panels[panel * size..(panel + 1) * size],
+                            panel_row: WIDTH,
+                            depth,
+                            alpha,
+                        };
+                        block(isa, [count, columns], operands, out, out_row, into);
+                    }
+                    Term::Codes { left, panels } => {
+                        let left = left.below(first);
+                        let panel = panels.panel(panel);
+                        codes::block(isa, [count, columns], left, panel, out, out_row, into);
+                    }
+                }
+                into = Into::Add;
+            }
+        }
+    };
+    match threads {
+        Threads::Caller => out.chunks_mut(rows * out_row).enumerate().for_each(task),
+        Threads::Pool => out.par_chunks_mut(rows * out_row).enumerate().for_each(task),
+    }
+}
+
+/// Where the numbers of one block are.
+#[derive(Clone, Copy)]
+pub(super) struct Operands<'a> {
+    /// `[m, depth]`.
+    pub(super) left: Strided<'a>,
+    /// `[depth, columns]` in rows that are `panel_row` apart.
+    pub(super) panel: &'a [f32],
+    /// Distance between rows of the panel.
+    pub(super) panel_row: usize,
+    /// Terms of each sum.
+    pub(super) depth: usize,
+    /// Multiplies each sum.
+    pub(super) alpha: f32,
+}
+
+/// `out = alpha · left · panel` (or `out += ...`) for at most [`WIDTH`] columns and any number of rows.
+pub(super) fn block(
+    isa: Isa,
+    shape: [usize; 2],
+    operands: Operands<'_>,
+    out: &mut [f32],
+    out_row: usize,
+    into: Into,
+) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(avx512) = super::tiles::Avx512::of(isa) {
+        return super::tiles::block(avx512, shape, operands, out, out_row, into);
+    }
+    plain_block(isa, shape, operands, out, out_row, into);
+}
+
+super::multiversion! {
+    /// The safe twin of `tiles::block`.
+    pub(super) fn plain_block(
+        shape: [usize; 2],
+        operands: Operands<'_>,
+        out: &mut [f32],
+        out_row: usize,
+        into: Into,
+    ) {
+        let [rows, columns] = shape;
+        let Operands { left, panel, panel_row, depth, alpha } = operands;
+        for i in 0..rows {
+            let mut sums = [0.0f32; WIDTH];
+            let sums = &mut sums[..columns];
+            for l in 0..depth {
+                let x = left.data[i * left.row + l * left.column];
+                let panel = &panel[l * panel_row..l * panel_row + columns];
+                for (sum, w) in sums.iter_mut().zip(panel) {
+                    *sum += x * w;
+                }
+            }
+            for (out, sum) in out[i * out_row..i * out_row + columns].iter_mut().zip(sums) {
+                *out = if into == Into::Add { *out + alpha * *sum } else { alpha * *sum };
+            }
+        }
+    }
+}
+
+/// Lays columns `from..` of a matrix `[depth, n]` in one panel; columns beyond it are zero.
+pub(crate) fn lay(isa: Isa, b: Strided<'_>, [depth, columns]: [usize; 2], panel: &mut [f32]) {
+    let columns = columns.min(WIDTH);
+    #[cfg(target_arch = "x86_64")]
+    if let (Some(avx512), 1) = (super::tiles::Avx512::of(isa), b.row) {
+        for half in [0, 16] {
+            let lanes = columns.saturating_sub(half).min(16);
+            let data = if lanes > 0 { &b.data[half * b.column..] } else { b.data };
+            super::tiles::transpose_lanes(avx512, data, b.column, lanes, depth, &mut panel[half..]);
+        }
+        return;
+    }
+    let _ = isa;
+    for (l, row) in panel.chunks_exact_mut(WIDTH).take(depth).enumerate() {
+        let (filled, rest) = row.split_at_mut(columns);
+        if b.column == 1 {
+            filled.copy_from_slice(&b.data[l * b.row..l * b.row + columns]);
+        } else {
+            for (j, out) in filled.iter_mut().enumerate() {
+                *out = b.data[l * b.row + j * b.column];
+            }
+        }
+        rest.fill(0.0);
+    }
+}
+
+/// Lays a dense matrix `[depth, n]` in panels.
+pub(crate) fn lay_all(
+    b: Strided<'_>,
+    [depth, n]: [usize; 2],
+    panels: &mut [f32],
+    threads: Threads,
+) {
+    let isa = Isa::detect();
+    let task = |(index, panel): (usize, &mut [f32])| {
+        let first = index * WIDTH;
+        lay(isa, b.beyond(first), [depth, n - first], panel);
+    };
+    let panels = &mut panels[..count(n) * depth * WIDTH];
+    match threads {
+        Threads::Caller => panels.chunks_exact_mut(depth * WIDTH).enumerate().for_each(task),
+        Threads::Pool => panels.par_chunks_exact_mut(depth * WIDTH).enumerate().for_each(task),
+    }
+}
+
+/// `out = alpha · a · b` (or `out += ...`), with `a [m, k]`, `b [k, n]`.
+#[expect(clippy::too_many_arguments, reason = "a matrix product has this many")]
+pub(super) fn multiply(
+    [m, n, k]: [usize; 3],
+    out: &mut [f32],
+    out_row: usize,
+    into: Into,
+    a: Strided<'_>,
+    b: Strided<'_>,
+    alpha: f32,
+    threads: Threads,
+) {
+    if m <= FEW_ROWS && b.column == 1 {
+        return few_rows([m, n, k], out, out_row, into, a, b, alpha, threads);
+    }
+    let depth = if m * n < DEPTH { k } else { k.min(DEPTH) };
+    let columns = (SLAB / depth.max(1)).max(WIDTH) / WIDTH * WIDTH;
+    for from in (0..n).step_by(columns) {
+        let width = columns.min(n - from);
+        let mut into = into;
+        // At least once, so that a sum of nothing is written.
+        for first in (0..k.max(1)).step_by(depth.max(1)) {
+            let depth = depth.min(k - first);
+            let (a, b) = (a.beyond(first), b.below(first).beyond(from));
+            with_buffer(count(width) * depth * WIDTH, |panels| {
+                if depth > 0 {
+                    lay_all(b, [depth, width], panels, threads);
+                }
+                let term = Term::Floats { left: a, alpha, panels, depth };
+                accumulate([m, width], &[term], &mut out[from..], out_row, into, threads);
+            });
+            into = Into::Add;
+        }
+    }
+}
+
+/// A few rows of sums over a matrix that is read where it is.
+#[expect(clippy::too_many_arguments, reason = "a matrix product has this many")]
+fn few_rows(
+    [m, n, k]: [usize; 3],
+    out: &mut [f32],
+    out_row: usize,
+    into: Into,
+    a: Strided<'_>,
+    b: Strided<'_>,
+    alpha: f32,
+    threads: Threads,
+) {
+    let isa = Isa::detect();
+    let operands = |panel: usize| Operands {
+        left: a,
+        panel: b.beyond(panel * WIDTH).data,
+        panel_row: b.row,
+        depth: k,
+        alpha,
+    };
+    let columns = |panel: usize| WIDTH.min(n - panel * WIDTH);
+    if threads == Threads::Caller || n <= WIDTH {
+        for panel in 0..count(n) {
+            let out = &mut out[panel * WIDTH..];
+            block(isa, [m, columns(panel)], operands(panel), out, out_row, into);
+        }
+        return;
+    }
+    with_buffer(m * count(n) * WIDTH, |blocks| {
+        blocks.par_chunks_exact_mut(m * WIDTH).enumerate().for_each(|(panel, out)| {
+            block(isa, [m, columns(panel)], operands(panel), out, WIDTH, Into::Replace);
+        });
+        for (panel, block) in blocks.chunks_exact(m * WIDTH).enumerate() {
+            let columns = columns(panel);
+            for (i, row) in block.chunks_exact(WIDTH).enumerate() {
+                let at = i * out_row + panel * WIDTH;
+                let out = out[at..at + columns].iter_mut().zip(row);
+                out.for_each(|(out, x)| *out = if into == Into::Add { *out + x } else { *x });
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(count: usize) -> Vec<f32> {
+        (0..count).map(|i| (i as f32 * 0.737).sin()).collect()
+    }
+
+    #[test]
+    fn tiles_agree_with_their_safe_twin_for_any_rows_columns_and_depth() {
+        for isa in Isa::available() {
+            for (rows, columns, depth) in
+                [(1, 1, 1), (7, 31, 5), (33, 32, 64), (8, 16, 0), (9, 17, 100), (6, 3, 33)]
+            {
+                for (row, column) in [(depth.max(1) + 3, 1), (1, rows)] {
+                    let x = noise(rows * (depth + 3) + depth * rows);
+                    let panel = noise(depth.max(1) * 40);
+                    let left = Strided { data: &x, row, column };
+                    let alpha = 0.5;
+                    let operands = Operands { left, panel: &panel, panel_row: 40, depth, alpha };
+                    for into in [Into::Replace, Into::Add] {
+                        let mut got = vec![3.0f32; rows * 37];
+                        let mut wanted = got.clone();
+                        block(isa, [rows, columns], operands, &mut got, 37, into);
+                        plain_block(isa, [rows, columns], operands, &mut wanted, 37, into);
+                        for (got, wanted) in got.iter().zip(&wanted) {
+                            assert!(
+                                (got - wanted).abs() < 1e-5,
+                                "{isa:?} {rows} {columns} {depth}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn panels_hold_the_columns_of_a_matrix_in_either_order_and_zeros_beside_them() {
+        for isa in Isa::available() {
+            for (depth, columns) in [(1, 1), (7, 33), (33, 16), (64, 32), (50, 5)] {
+                let data = noise(depth * columns);
+                let by_rows = Strided::rows(&data, columns);
+                let by_columns = Strided::transposed(&data, depth);
+                for b in [by_rows, by_columns] {
+                    let mut panel = vec![7.0; depth * WIDTH];
+                    lay(isa, b, [depth, columns], &mut panel);
+                    for l in 0..depth {
+                        for j in 0..WIDTH {
+                            let wanted =
+                                if j < columns { data[l * b.row + j * b.column] } else { 0.0 };
+                            assert_eq!(
+                                panel[l * WIDTH + j].to_bits(),
+                                wanted.to_bits(),
+                                "{isa:?} {depth} {columns}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_buffer_inside_another_is_another() {
+        with_buffer(10, |outer| {
+            outer.fill(1.0);
+            with_buffer(10, |inner| inner.fill(2.0));
+            assert_eq!(outer, [1.0; 10]);
+            assert!(outer.as_ptr().cast::<[u8; 64]>().align_offset(64) == 0);
+        });
+    }
+}
