@@ -1,6 +1,6 @@
 //! Which device is meant.
 
-use ft_kernels::device::{DeviceName, available};
+use ft_kernels::device::{DeviceName, best};
 use ft_recipes::DeviceChoice;
 
 /// Reads `--device`.
@@ -16,10 +16,10 @@ pub(crate) fn parse(word: &str) -> Result<DeviceChoice, String> {
     choice.ok_or_else(|| "expected one of `auto`, `cpu`, `wgpu`, `cuda`, `cuda:1`".to_owned())
 }
 
-/// The device of a choice; `auto` is the best that this binary was built for.
+/// The device of a choice; `auto` is the best that this machine has.
 pub(crate) fn name(choice: DeviceChoice) -> DeviceName {
     match choice {
-        DeviceChoice::Auto => available().first().copied().unwrap_or(DeviceName::Cpu),
+        DeviceChoice::Auto => best(),
         DeviceChoice::Cpu => DeviceName::Cpu,
         DeviceChoice::Wgpu => DeviceName::Wgpu,
         DeviceChoice::Cuda(index) => DeviceName::Cuda(index),

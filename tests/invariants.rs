@@ -204,6 +204,20 @@ fn a_run_whose_rows_or_recipe_have_changed_is_gone_on_with_only_by_force() {
 }
 
 #[test]
+fn a_finished_run_is_trained_longer_by_more_steps_alone() {
+    let place = place(4);
+    place.done(&["train", "r.yaml"]);
+    let steps = |place: &Place| {
+        metrics(place, "run").iter().filter_map(|line| line["step"].as_u64()).max().unwrap()
+    };
+    assert_eq!(steps(&place), 4);
+    let fewer = place.refused(&["train", "r.yaml", "--resume", "--set", "max_steps=3"]);
+    assert!(fewer.contains("max_steps") && fewer.contains("--force"), "{fewer}");
+    place.done(&["train", "r.yaml", "--resume", "--set", "max_steps=6"]);
+    assert_eq!(steps(&place), 6);
+}
+
+#[test]
 fn a_loss_that_is_no_number_stops_the_run_and_names_step_and_rows() {
     let place = place(8);
     let rate = ["--set", "learning_rate=1e30", "--set", "lr_scheduler=constant"];

@@ -3,6 +3,10 @@
 use std::fmt;
 
 use burn::tensor::Device;
+#[cfg(feature = "wgpu")]
+use burn::tensor::DeviceKind;
+#[cfg(feature = "gpu")]
+use burn::tensor::DeviceType;
 
 /// A device by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +40,20 @@ pub enum DeviceError {
         /// What can be named instead.
         available: String,
     },
+    /// The binary knows the kind of device, and this machine has none, or not so many.
+    #[error("`{name}` is not on this machine: {missing}; it has: {available}")]
+    NotThere {
+        /// What was asked for.
+        name: DeviceName,
+        /// What was looked for and not found.
+        missing: &'static str,
+        /// What can be named instead.
+        available: String,
+    },
+}
+
+fn list(names: &[DeviceName]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 /// The devices this binary was built for, best first.
@@ -51,27 +69,77 @@ pub fn available() -> Vec<DeviceName> {
     names
 }
 
+/// Adapters that wgpu finds: all, and how many of them are not the processor in disguise.
+#[cfg(feature = "wgpu")]
+fn adapters() -> (usize, usize) {
+    let all = Device::enumerate(DeviceType::Wgpu).into_vec();
+    let software = Device::wgpu(DeviceKind::Cpu);
+    let real = all.iter().filter(|device| **device != software).count();
+    (all.len(), real)
+}
+
+/// Whether the device is on this machine; asks the driver, and starts nothing on it.
+fn is_there(name: DeviceName) -> bool {
+    #[cfg(feature = "wgpu")]
+    if name == DeviceName::Wgpu {
+        return adapters().0 > 0;
+    }
+    #[cfg(feature = "cuda")]
+    if let DeviceName::Cuda(index) = name {
+        return Device::enumerate(DeviceType::Cuda).into_vec().len() > index;
+    }
+    name == DeviceName::Cpu
+}
+
+/// The devices of [`available`] that are on this machine, best first.
+pub fn present() -> Vec<DeviceName> {
+    available().into_iter().filter(|name| is_there(*name)).collect()
+}
+
+/// The best device of this machine. A GPU that is a program on the processor is not taken: the
+/// processor's own kernels are faster.
+pub fn best() -> DeviceName {
+    let is_better = |name: &DeviceName| {
+        #[cfg(feature = "wgpu")]
+        if *name == DeviceName::Wgpu {
+            return adapters().1 > 0;
+        }
+        is_there(*name)
+    };
+    available().into_iter().find(is_better).unwrap_or(DeviceName::Cpu)
+}
+
 /// The Burn device of that name, without autodiff.
 ///
 /// # Errors
 ///
-/// If the binary was built without it.
+/// If the binary was built without it, or it is not on this machine.
 pub fn device(name: DeviceName) -> Result<Device, DeviceError> {
-    let missing = |feature| {
-        let available: Vec<String> = available().iter().map(|name| format!("`{name}`")).collect();
-        Err(DeviceError::NotBuilt { feature, available: available.join(", ") })
+    let (feature, is_built) = match name {
+        DeviceName::Cpu => return Ok(Device::flex()),
+        DeviceName::Wgpu => ("wgpu", cfg!(feature = "wgpu")),
+        DeviceName::Cuda(_) => ("cuda", cfg!(feature = "cuda")),
     };
-    match name {
-        DeviceName::Cpu => Ok(Device::flex()),
-        #[cfg(feature = "wgpu")]
-        DeviceName::Wgpu => Ok(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
-        #[cfg(not(feature = "wgpu"))]
-        DeviceName::Wgpu => missing("wgpu"),
-        #[cfg(feature = "cuda")]
-        DeviceName::Cuda(index) => Ok(Device::cuda(index)),
-        #[cfg(not(feature = "cuda"))]
-        DeviceName::Cuda(_) => missing("cuda"),
+    if !is_built {
+        return Err(DeviceError::NotBuilt { feature, available: list(&available()) });
     }
+    if !is_there(name) {
+        let missing = match name {
+            DeviceName::Cuda(0) => "no NVIDIA driver and GPU were found",
+            DeviceName::Cuda(_) => "there are fewer NVIDIA GPUs",
+            DeviceName::Cpu | DeviceName::Wgpu => "no Vulkan, Metal or DirectX adapter was found",
+        };
+        return Err(DeviceError::NotThere { name, missing, available: list(&present()) });
+    }
+    #[cfg(feature = "cuda")]
+    if let DeviceName::Cuda(index) = name {
+        return Ok(Device::cuda(index));
+    }
+    #[cfg(feature = "wgpu")]
+    if name == DeviceName::Wgpu {
+        return Ok(Device::wgpu(DeviceKind::DefaultDevice));
+    }
+    Ok(Device::flex())
 }
 
 /// What is known of this process's memory, in bytes.

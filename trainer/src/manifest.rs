@@ -17,6 +17,9 @@ pub const FORMAT: u32 = 1;
 const INERT: [&str; 4] =
     ["train.output_dir", "train.resume", "train.tensorboard", "train.save_total_limit"];
 
+/// Keys of the canonical recipe that may grow on `--resume`, which is how a finished run is trained longer.
+const LENGTH: [&str; 2] = ["train.max_steps", "train.num_epochs"];
+
 /// Longest value that is quoted when it changed.
 const QUOTED_CHARACTERS: usize = 60;
 
@@ -142,7 +145,8 @@ impl RunManifest {
         };
         compare("", Some(&self.recipe), Some(&now.recipe), &mut |key, was, is| {
             if !INERT.iter().any(|inert| key == *inert || key.starts_with(&format!("{inert}."))) {
-                note(Weight::Refused, &format!("`{key}`"), was, is);
+                let weight = if lengthens(key, was, is) { Weight::Noted } else { Weight::Refused };
+                note(weight, &format!("`{key}`"), was, is);
             }
         });
         for (kind, was, is) in [
@@ -165,6 +169,13 @@ impl RunManifest {
         note(Weight::Noted, "version", &self.version, &now.version);
         changes
     }
+}
+
+/// Whether a changed key asks for nothing but more of the same. The rate's schedule is stretched with it,
+/// so the steps to come are not those of a run that was meant to be so long.
+fn lengthens(key: &str, was: &str, is: &str) -> bool {
+    let number = |quoted: &str| quoted.trim_matches('`').parse::<f64>();
+    LENGTH.contains(&key) && matches!((number(was), number(is)), (Ok(was), Ok(is)) if was < is)
 }
 
 /// Walks two recipes and names each leaf that differs.
@@ -280,6 +291,24 @@ pub(crate) mod tests {
                 "`adapter.dropout`: was absent, is `0.1`",
             ]
         );
+    }
+
+    #[test]
+    fn more_steps_or_epochs_are_noted_and_fewer_refused() {
+        let lasting = |steps: u64, epochs: f64| {
+            let mut manifest = manifest();
+            manifest.recipe = serde_json::json!({
+                "train": {"max_steps": steps, "num_epochs": epochs, "warmup_steps": steps},
+            });
+            manifest
+        };
+        let weights = |was: &RunManifest, is: &RunManifest| -> Vec<Weight> {
+            was.changes(is).iter().map(|change| change.weight).collect()
+        };
+        let [refused, noted] = [Weight::Refused, Weight::Noted];
+        let (short, long) = (lasting(8, 1.0), lasting(16, 2.5));
+        assert_eq!(weights(&short, &long), [noted, noted, refused]);
+        assert_eq!(weights(&long, &short), [refused, refused, refused]);
     }
 
     #[test]

@@ -11,9 +11,13 @@ pub(crate) const TOLERANCE: f32 = 1e-5;
 /// Sums that cancel to nothing leave the rounding of their terms, which are of order 1.
 pub(crate) const ROUNDING: f32 = 1e-7;
 
-/// The devices of this build with their names.
+/// The devices of this build that are here, with their names. A build for wgpu is for testing it: there
+/// a missing driver is a failure; a GPU for CUDA is tested where there is one.
 pub(crate) fn devices() -> Vec<(String, Device)> {
-    let named = device::available().into_iter();
+    let present = device::present();
+    let wants_wgpu = cfg!(feature = "wgpu");
+    assert_eq!(present.contains(&device::DeviceName::Wgpu), wants_wgpu, "a Vulkan driver");
+    let named = present.into_iter();
     named.map(|name| (name.to_string(), device::device(name).unwrap())).collect()
 }
 
