@@ -30,6 +30,26 @@ pub(crate) fn columns<B: Backend>(
     B::float_slice(tensor, &[Slice::full(), Slice::from(from..to)])
 }
 
+/// Most columns that one reduction is asked for: with Burn 0.22.1 through wgpu the sum and the largest of
+/// rows of 140,001 are those of about half of each row.
+const REDUCED_COLUMNS: usize = 32_768;
+
+/// Reduces each row of a matrix of any width to one number, piece by piece.
+pub(crate) fn reduce_rows<B: Backend>(
+    tensor: &FloatTensor<B>,
+    reduce: impl Fn(FloatTensor<B>, usize) -> FloatTensor<B>,
+) -> FloatTensor<B> {
+    let [_, width] = dims2::<B>(tensor);
+    if width <= REDUCED_COLUMNS {
+        return reduce(tensor.clone(), 1);
+    }
+    let pieces = (0..width).step_by(REDUCED_COLUMNS).map(|from| {
+        let to = (from + REDUCED_COLUMNS).min(width);
+        reduce(columns::<B>(tensor.clone(), from, to), 1)
+    });
+    reduce(B::float_cat(pieces.collect(), 1), 1)
+}
+
 /// Multiplies by a number.
 pub(crate) fn scaled<B: Backend>(tensor: FloatTensor<B>, by: f32) -> FloatTensor<B> {
     B::float_mul_scalar(tensor, by.into())

@@ -5,7 +5,7 @@ use burn::tensor::{IndexingUpdateOp, Shape, TensorData};
 
 use super::{Head, Targets, chunk_rows};
 use crate::packed_matmul::reference as packed;
-use crate::raw::{DeviceOf, columns, dims2, scaled, upload};
+use crate::raw::{DeviceOf, columns, dims2, reduce_rows, scaled, upload};
 
 fn indices<B: Backend, const D: usize>(
     values: &[u32],
@@ -58,9 +58,10 @@ fn softmax<B: Backend>(
     logits: FloatTensor<B>,
     ids: IntTensor<B>,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
-    let shifted = B::float_sub(logits.clone(), B::float_max_dim(logits, 1));
+    let largest = reduce_rows::<B>(&logits, B::float_max_dim);
+    let shifted = B::float_sub(logits, largest);
     let exponentials = B::float_exp(shifted.clone());
-    let sum = B::float_sum_dim(exponentials.clone(), 1);
+    let sum = reduce_rows::<B>(&exponentials, B::float_sum_dim);
     let picked = B::float_gather(1, shifted, ids);
     let log_p = B::float_sub(picked, B::float_log(sum.clone()));
     (log_p, B::float_div(exponentials, sum))

@@ -6,13 +6,16 @@ use super::cpu;
 use crate::packed::Packed;
 use crate::raw::{DeviceOf, columns, upload};
 
-/// Row ranges of at most [`cpu::SLAB`] values, each uploaded as a dense matrix.
+/// Most rows of a slab, so that the backward product's sums over rows stay short and their rounding small.
+const ROWS: usize = 16_384;
+
+/// Row ranges of at most [`cpu::SLAB`] values and [`ROWS`] rows, each uploaded as a dense matrix.
 pub(crate) fn slabs<'a, B: Backend>(
     weight: &'a Packed,
     device: &'a DeviceOf<B>,
 ) -> impl Iterator<Item = (std::ops::Range<usize>, FloatTensor<B>)> + 'a {
     let (rows, cols) = (weight.rows(), weight.cols());
-    let step = cpu::slab_rows(cols);
+    let step = cpu::slab_rows(cols).min(ROWS);
     (0..rows).step_by(step).map(move |from| {
         let range = from..(from + step).min(rows);
         let mut dense = vec![0.0; range.len() * cols];
