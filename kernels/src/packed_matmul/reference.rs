@@ -7,7 +7,7 @@ use crate::packed::Packed;
 use crate::raw::{DeviceOf, columns, upload};
 
 /// Most rows of a slab, so that the backward product's sums over rows stay short and their rounding small.
-const ROWS: usize = 16_384;
+const ROWS: usize = 8_192;
 
 /// Row ranges of at most [`cpu::SLAB`] values and [`ROWS`] rows, each uploaded as a dense matrix.
 pub(crate) fn slabs<'a, B: Backend>(
