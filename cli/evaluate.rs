@@ -108,7 +108,7 @@ fn line(name: &str, report: &JsonFieldsReport) -> String {
 }
 
 /// The same decoder without what was trained; the frozen weights are shared.
-fn base_of(tuned: &Decoder) -> Decoder {
+pub(crate) fn base_of(tuned: &Decoder) -> Decoder {
     let mut base = tuned.clone();
     for projection in base.projections_mut() {
         projection.adapter = None;

@@ -9,8 +9,12 @@ mod check;
 mod data;
 mod device;
 mod evaluate;
+mod export;
 mod fetch;
+mod inspect;
+mod merge;
 mod model;
+mod outgoing;
 mod recipe;
 mod report;
 mod rows;
@@ -39,6 +43,12 @@ enum Verb {
     /// Look at training data
     #[command(subcommand)]
     Data(data::Verb),
+    /// Add an adapter to its base, as a folder in Hugging Face's form
+    Merge(merge::Args),
+    /// Write a model for other programs: GGUF, MLX, or the adapter alone
+    Export(Box<export::Args>),
+    /// Say what a file or folder is, and whether it is whole
+    Inspect(inspect::Args),
     /// Log-likelihood of each token of each row
     Score(score::Args),
     /// One answer of a model
@@ -59,6 +69,9 @@ fn main() -> ExitCode {
         Verb::Train(args) => train::run(args),
         Verb::Check(args) => check::run(args).map(|()| Done::All),
         Verb::Data(verb) => data::run(verb).map(|()| Done::All),
+        Verb::Merge(args) => merge::run(args).map(|()| Done::All),
+        Verb::Export(args) => export::run(args).map(|()| Done::All),
+        Verb::Inspect(args) => inspect::run(args).map(|()| Done::All),
         Verb::Score(args) => score::run(args).map(|()| Done::All),
         Verb::Chat(args) => chat::run(args).map(|()| Done::All),
     };

@@ -124,6 +124,28 @@ fn folder(path: &Path, depth: usize) -> Result<Located> {
     Ok(Located { path: found.path, adapter: Some(adapter), recipe: run_recipe(path)? })
 }
 
+/// A run or an adapter over a base that is named apart.
+///
+/// # Errors
+///
+/// There is no adapter, or no such base.
+pub(crate) fn over(path: &Path, base: &str) -> Result<Located> {
+    let adapter = [path.join("adapter"), path.to_owned()]
+        .into_iter()
+        .find(|folder| folder.join("adapter_config.json").is_file());
+    let Some(adapter) = adapter else {
+        bail!(
+            "`{}` is no run and no adapter, so `--base {base}` has nothing to be the base of",
+            path.display()
+        );
+    };
+    let found = locate(base, None, None)?;
+    if found.adapter.is_some() {
+        bail!("`--base {base}` has an adapter itself");
+    }
+    Ok(Located { path: found.path, adapter: Some(adapter), recipe: run_recipe(path)? })
+}
+
 /// The recipe of a run folder as it was trained, with what `--set` changed; none if it is no run.
 fn run_recipe(run: &Path) -> Result<Option<Recipe>> {
     let (recipe, manifest) = (run.join("recipe.yaml"), run.join("manifest.json"));

@@ -25,6 +25,7 @@ mod targets;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 pub use adapter::{Adapter, ParameterKind, Pass};
 pub use attach::{Attached, attach};
@@ -33,3 +34,4 @@ pub use init::{InitialFactors, initial_factors};
 pub use merge::{Merger, merged};
 pub use projection::Projection;
 pub use targets::{AdapterPlan, TargetError, plan};
+pub use watch::InputSquares;

@@ -1,9 +1,12 @@
 //! The only linear layer in the house.
 
+use std::sync::Arc;
+
 use burn::tensor::Tensor;
 use ft_kernels::{Packed, packed_matmul};
 
 use crate::adapter::{Adapter, Pass};
+use crate::watch::InputSquares;
 
 /// A frozen matrix, and perhaps an adapter beside it.
 ///
@@ -19,12 +22,14 @@ pub struct Projection {
     pub bias: Option<Tensor<1>>,
     /// Trained, if there is one.
     pub adapter: Option<Adapter>,
+    /// Sees what goes in, where a quantiser wants to know which columns matter.
+    pub watched: Option<Arc<InputSquares>>,
 }
 
 impl Projection {
     /// A frozen layer.
     pub fn new(name: impl Into<String>, weight: Packed, bias: Option<Tensor<1>>) -> Self {
-        Self { name: name.into(), weight, bias, adapter: None }
+        Self { name: name.into(), weight, bias, adapter: None, watched: None }
     }
 
     /// Input width, k.
@@ -39,6 +44,9 @@ impl Projection {
 
     /// `x [T, k]` to `[T, n]`.
     pub fn forward(&self, x: Tensor<2>, pass: Pass) -> Tensor<2> {
+        if let Some(watched) = &self.watched {
+            watched.add(&x);
+        }
         let y = match &self.adapter {
             Some(adapter) => adapter.forward(x, &self.weight, pass),
             None => packed_matmul(x, &self.weight),

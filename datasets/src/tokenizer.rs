@@ -4,6 +4,7 @@
 //! messages, templates or masks.
 
 mod error;
+mod export;
 mod facts;
 mod folder;
 mod gguf;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use crate::cpu::{Isa, decode};
+use crate::cpu::{Isa, decode, encode};
 use crate::formats::four_bit::{self, Codebook, FP4, NF4, Scales};
 use crate::formats::nested::Nested;
-use crate::formats::{self, Format, int8, integer};
+use crate::formats::{Format, codes, int8, integer};
 use crate::mapped::SharedBytes;
 
 /// A frozen matrix `[rows, cols]`, row-major: `rows` is the output width n, `cols` the input width k of a projection.
@@ -259,6 +259,26 @@ impl Packed {
         cols: usize,
         values: &[f32],
     ) -> Result<Self, PackedError> {
+        Self::quantize_weighted(format, rows, cols, values, None)
+    }
+
+    /// [`Packed::quantize`] with the importance of each column: codes and scales have the least error
+    /// `Σ importance · (w − q)²` that the search finds. GGUF's formats of less than 8 bits look at it, all others do
+    /// not.
+    ///
+    /// Only the proportions of `importance` count; where it is not `cols` numbers from 0 on, columns are alike.
+    ///
+    /// # Errors
+    /// As [`Packed::quantize`].
+    pub fn quantize_weighted(
+        format: Format,
+        rows: usize,
+        cols: usize,
+        values: &[f32],
+        importance: Option<&[f32]>,
+    ) -> Result<Self, PackedError> {
+        let weights = importance.and_then(|importance| proportions(importance, cols));
+        let weights = weights.as_deref();
         let bytes = checked_bytes(format, rows, cols)?;
         if values.len() != rows * cols {
             return Err(PackedError::ValueLength { rows, cols, found: values.len() });
@@ -294,7 +314,7 @@ impl Packed {
                 Store::Int8 { codes: SharedBytes::from_vec(codes), absmax }
             }
             Format::F32 => Store::Blocks(SharedBytes::from_floats(values.to_vec())),
-            _ => Store::Blocks(encode_rows(format, cols, values, bytes)?),
+            _ => Store::Blocks(encode_rows(format, cols, values, weights, bytes)?),
         };
         Ok(Self::new(format, rows, cols, store))
     }
@@ -441,6 +461,23 @@ impl Packed {
         self.decode_rows_with(Isa::detect(), rows, out);
     }
 
+    /// The codes of rows, scales left out, `[rows.len(), cols]`: whole numbers (for [`Format::Iq4Nl`] and
+    /// [`Format::Mxfp4`] their level). Plain numbers, NF4, FP4 and `Int8` give their values.
+    ///
+    /// # Panics
+    /// As [`Packed::decode_rows`].
+    pub fn codes(&self, rows: Range<usize>, out: &mut [f32]) {
+        let Inner { format, cols, ref store, .. } = *self.inner;
+        let Store::Blocks(blocks) = store else { return self.decode_rows(rows, out) };
+        assert_eq!(out.len(), rows.len() * cols, "codes of rows {rows:?} of {self:?}");
+        let row_bytes = cols / format.block_len() * format.block_bytes();
+        let mut part = blocks[rows.start * row_bytes..rows.end * row_bytes].to_vec();
+        for block in part.chunks_exact_mut(format.block_bytes()) {
+            codes::with_unit_scales(format, block);
+        }
+        decode::blocks(Isa::detect(), format, &part, out);
+    }
+
     /// [`Packed::decode_rows`] with a given instruction set.
     pub(crate) fn decode_rows_with(&self, isa: Isa, rows: Range<usize>, out: &mut [f32]) {
         let Inner { format, rows: all, cols, ref store } = *self.inner;
@@ -492,11 +529,24 @@ fn checked_bytes(format: Format, rows: usize, cols: usize) -> Result<usize, Pack
     format.bytes_for(rows, cols).ok_or(too_large)
 }
 
+/// Importance as weights around 1, none of them zero: a column that was never used must still not become anything.
+#[expect(clippy::cast_possible_truncation, reason = "of the size of the numbers")]
+fn proportions(importance: &[f32], cols: usize) -> Option<Vec<f32>> {
+    let sane = |value: &f32| value.is_finite() && *value >= 0.0;
+    if importance.len() != cols || !importance.iter().all(sane) {
+        return None;
+    }
+    let mean = importance.iter().map(|value| f64::from(*value)).sum::<f64>() / cols.max(1) as f64;
+    let weight = |value: &f32| ((f64::from(*value) / mean) as f32).max(1e-4);
+    (mean > 0.0).then(|| importance.iter().map(weight).collect())
+}
+
 /// Encodes row by row, in parallel, and refuses scales that overflowed.
 fn encode_rows(
     format: Format,
     cols: usize,
     values: &[f32],
+    weights: Option<&[f32]>,
     bytes: usize,
 ) -> Result<SharedBytes, PackedError> {
     let mut blocks = vec![0; bytes];
@@ -510,7 +560,7 @@ fn encode_rows(
             .try_for_each_init(
                 || vec![0.0; if check { cols } else { 0 }],
                 |decoded, (row, (blocks, values))| {
-                    formats::encode(format, values, blocks);
+                    encode::blocks(Isa::detect(), format, values, weights, blocks);
                     if check {
                         decode::blocks(Isa::detect(), format, blocks, decoded);
                         if !decoded.iter().all(|value| value.is_finite()) {

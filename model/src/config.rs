@@ -69,6 +69,7 @@ impl Config {
             ("head_dim", "attention.key_length"),
             ("max_position_embeddings", "context_length"),
             ("sliding_window", "attention.sliding_window"),
+            ("sliding_window_pattern", "attention.sliding_window_pattern"),
             ("original_max_position_embeddings", "rope.scaling.original_context_length"),
             ("rope_dimension_count", "rope.dimension_count"),
         ] {

@@ -10,7 +10,7 @@ use ft_kernels::{
     log_likelihoods, packed_embedding, packed_matmul,
 };
 
-use crate::family::Blueprint;
+use crate::family::{Blueprint, Family};
 use crate::layers::{Block, Frequencies, Norm};
 
 /// Tokens of one pass: documents laid end to end.
@@ -145,6 +145,8 @@ pub enum TableError {
 /// A decoder-only language model. Shape letters: see the crate's documentation.
 #[derive(Debug, Clone)]
 pub struct Decoder {
+    /// Of what kind.
+    pub family: &'static Family,
     /// What it is.
     pub blueprint: Blueprint,
     /// Where its tensors are, without autodiff.
@@ -466,7 +468,7 @@ impl Decoder {
     }
 }
 
-fn int_tensor(values: &[u32], device: &Device) -> Tensor<1, Int> {
+pub(crate) fn int_tensor(values: &[u32], device: &Device) -> Tensor<1, Int> {
     let values: Vec<i32> =
         values.iter().map(|v| i32::try_from(*v).expect("ids and rows fit in an i32")).collect();
     let shape = [values.len()];

@@ -13,6 +13,28 @@ pub struct Family {
     pub gguf: &'static str,
     /// Reads a configuration.
     pub blueprint: fn(&Config) -> Result<Blueprint, ConfigError>,
+    /// How its files are written.
+    pub written: Written,
+}
+
+/// What a family's files call and store otherwise than the decoder has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// `general.architecture` of a GGUF that is written; it may be another family's.
+    pub gguf: &'static str,
+    /// `model_type` of `config.json`.
+    pub model_type: &'static str,
+    /// Whether llama.cpp keeps the rows of q and k in the order of interleaved pairs.
+    pub turned_heads: bool,
+    /// Whether safetensors store a norm's weight less one.
+    pub norm_less_one: bool,
+}
+
+impl Written {
+    /// A family that both kinds of files call by one name and store as it is.
+    pub const fn plain(name: &'static str) -> Self {
+        Self { gguf: name, model_type: name, turned_heads: false, norm_less_one: false }
+    }
 }
 
 /// How rotary frequencies are stretched for long contexts.

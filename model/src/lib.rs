@@ -10,6 +10,7 @@
 mod config;
 mod decoder;
 pub mod engine;
+pub mod export;
 pub mod families;
 mod family;
 mod layers;
@@ -19,7 +20,7 @@ mod weights;
 pub use config::{Config, ConfigError};
 pub use decoder::{Cache, Context, Decoder, Input, Table, TableError};
 pub use engine::{Engine, Finish, Generated, Request};
-pub use family::{Blueprint, Family, Layout, RopeBlueprint, RopeScaling};
+pub use family::{Blueprint, Family, Layout, RopeBlueprint, RopeScaling, Written};
 pub use layers::{Attention, Block, Frequencies, GateUp, Mlp, Norm, QueryKeyValue};
 pub use sample::{Sampler, Sampling};
-pub use weights::{Keep, LoadError, load};
+pub use weights::{Keep, Listed, LoadError, check_numbers, list, load};

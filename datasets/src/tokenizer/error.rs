@@ -147,6 +147,15 @@ pub enum TokenizerFault {
         /// The key.
         key: String,
     },
+    /// A tokenizer that llama.cpp has nothing for.
+    #[error(
+        "a GGUF cannot express this tokenizer: {what}\n  = help: keep the folder that `ft merge` writes, which has \
+         the tokenizer as it is"
+    )]
+    Inexpressible {
+        /// What it has that others have not.
+        what: String,
+    },
     /// The model has fewer embedding rows than the vocabulary has ids.
     #[error(
         "token `{token}` has id {id}, but the model has {rows} embedding rows\n  = help: this tokenizer belongs to another model, or tokens were added to it"

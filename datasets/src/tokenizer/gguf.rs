@@ -23,10 +23,12 @@ use super::pre::Pre;
 use super::{Named, Parts, templates::ChatTemplates};
 
 /// Types of tokens, as `tokenizer.ggml.token_type` numbers them.
+pub(super) const NORMAL: i32 = 1;
 const UNKNOWN: i32 = 2;
-const CONTROL: i32 = 3;
-const USER_DEFINED: i32 = 4;
-const BYTE: i32 = 6;
+pub(super) const CONTROL: i32 = 3;
+pub(super) const USER_DEFINED: i32 = 4;
+pub(super) const UNUSED: i32 = 5;
+pub(super) const BYTE: i32 = 6;
 
 /// Texts of tokens that end a turn in some family. A GGUF names one end of text and perhaps one
 /// end of turn; a generation has to stop at any of these. llama.cpp's list of the same purpose.

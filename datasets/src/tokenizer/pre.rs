@@ -67,6 +67,65 @@ const IGNORE_MERGES: &[&str] =
 const COMPOSED: &[&str] =
     &["qwen2", "qwen35", "deepseek-r1-qwen", "stablelm2", "megrez", "hunyuan"];
 
+/// The name of the pre-tokenizer that a `tokenizer.json` describes: of those with its patterns, the one that also
+/// agrees in what else a name says.
+pub(super) fn name_of(json: &serde_json::Value) -> Result<&'static str, TokenizerFault> {
+    let mut patterns = Vec::new();
+    gather(&json["pre_tokenizer"], &mut patterns)?;
+    let ignores = json["model"]["ignore_merges"].as_bool().unwrap_or(false);
+    let composes = json["normalizer"].to_string().contains("\"NFC\"");
+    let same = |(_, known): &&(&[&str], &[&str])| patterns == **known;
+    let named = PATTERNS.iter().filter(same).flat_map(|(names, _)| names.iter().copied());
+    let agrees = |name: &&str| {
+        usize::from(IGNORE_MERGES.contains(name) == ignores)
+            + usize::from(COMPOSED.contains(name) == composes)
+    };
+    // Of several that agree alike the first, so the best known.
+    let mut best: Option<&'static str> = None;
+    for name in named {
+        if best.is_none_or(|best| agrees(&name) > agrees(&best)) {
+            best = Some(name);
+        }
+    }
+    best.ok_or_else(|| TokenizerFault::Inexpressible {
+        what: format!("no known pre-tokenizer splits text by {patterns:?}"),
+    })
+}
+
+/// The patterns that a pre-tokenizer splits by, in order.
+fn gather(part: &serde_json::Value, patterns: &mut Vec<String>) -> Result<(), TokenizerFault> {
+    let inexpressible = |what: String| Err(TokenizerFault::Inexpressible { what });
+    match part["type"].as_str() {
+        None => Ok(()),
+        Some("Sequence") => {
+            let parts = part["pretokenizers"].as_array().map_or(&[][..], Vec::as_slice);
+            parts.iter().try_for_each(|part| gather(part, patterns))
+        }
+        Some("Split") => match part["pattern"]["Regex"].as_str() {
+            Some(pattern) if part["behavior"] == "Isolated" || part["invert"] == true => {
+                patterns.push(pattern.to_owned());
+                Ok(())
+            }
+            _ => inexpressible("its pre-tokenizer splits by more than a pattern".to_owned()),
+        },
+        Some("Digits") => {
+            let one = part["individual_digits"].as_bool().unwrap_or(false);
+            patterns.push(if one { r"\p{N}" } else { r"\p{N}+" }.to_owned());
+            Ok(())
+        }
+        Some("ByteLevel") => {
+            if part["add_prefix_space"].as_bool().unwrap_or(false) {
+                return inexpressible("its pre-tokenizer puts a space before a text".to_owned());
+            }
+            if part["use_regex"].as_bool().unwrap_or(true) {
+                patterns.push(GPT_2.to_owned());
+            }
+            Ok(())
+        }
+        Some(other) => inexpressible(format!("its pre-tokenizer is `{other}`")),
+    }
+}
+
 /// Pre-tokenizer of a byte-pair GGUF.
 pub(super) struct Pre {
     pub(super) splits: PreTokenizerWrapper,
@@ -98,5 +157,38 @@ impl Pre {
             ignore_merges: IGNORE_MERGES.contains(&name),
             composed: COMPOSED.contains(&name),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn described(pre: &serde_json::Value, ignores: bool) -> Result<&'static str, TokenizerFault> {
+        name_of(
+            &json!({"pre_tokenizer": pre, "normalizer": null, "model": {"ignore_merges": ignores}}),
+        )
+    }
+
+    #[test]
+    fn a_pre_tokenizer_is_named_by_its_patterns() {
+        let bytes = |regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "use_regex": regex});
+        let digits = json!({"type": "Digits", "individual_digits": true});
+        let smol = json!({"type": "Sequence", "pretokenizers": [digits, bytes(true)]});
+        assert_eq!(described(&smol, false).unwrap(), "smollm");
+        assert_eq!(described(&bytes(true), false).unwrap(), "gpt-2");
+        let split = json!({"type": "Split", "pattern": {"Regex": LLAMA_3}, "behavior": "Isolated"});
+        let llama = json!({"type": "Sequence", "pretokenizers": [split, bytes(false)]});
+        assert_eq!(described(&llama, true).unwrap(), "llama-bpe");
+        assert_eq!(described(&llama, false).unwrap(), "dbrx");
+    }
+
+    #[test]
+    fn a_pattern_that_no_name_has_is_refused_with_it() {
+        let split = json!({"type": "Split", "pattern": {"Regex": "a+b"}, "behavior": "Isolated"});
+        let error = described(&split, false).unwrap_err();
+        assert!(error.to_string().contains("\"a+b\""), "{error}");
     }
 }

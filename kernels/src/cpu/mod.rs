@@ -37,6 +37,7 @@
 
 pub(crate) mod codes;
 pub(crate) mod decode;
+pub(crate) mod encode;
 pub(crate) mod gemm;
 mod lookup;
 pub(crate) mod math;

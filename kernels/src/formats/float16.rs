@@ -22,7 +22,7 @@ pub(crate) fn f16_to_f32(bits: u16) -> f32 {
 }
 
 /// f32 to F16 bits, rounded to the nearest, ties to even; beyond 65504 it is infinite.
-#[inline]
+#[inline(always)]
 pub(crate) fn f32_to_f16(value: f32) -> u16 {
     f16::from_f32(value).to_bits()
 }
@@ -34,7 +34,7 @@ pub(crate) fn bf16_to_f32(bits: u16) -> f32 {
 }
 
 /// f32 to BF16 bits, rounded to the nearest, ties to even.
-#[inline]
+#[inline(always)]
 pub(crate) fn f32_to_bf16(value: f32) -> u16 {
     bf16::from_f32(value).to_bits()
 }
@@ -46,7 +46,7 @@ pub(crate) fn f16_at(block: &[u8], at: usize) -> f32 {
 }
 
 /// Writes `value` as F16 at `at` of a block and returns what a reader will see.
-#[inline]
+#[inline(always)]
 pub(crate) fn put_f16(block: &mut [u8], at: usize, value: f32) -> f32 {
     let bits = f32_to_f16(value);
     block[at..at + 2].copy_from_slice(&bits.to_le_bytes());
@@ -64,6 +64,7 @@ pub(crate) mod f32_block {
     }
 
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape of every encoder")]
+    #[inline(always)]
     pub(crate) fn encode_block(values: &[f32; LEN], block: &mut [u8; BYTES]) {
         *block = values[0].to_le_bytes();
     }
@@ -80,6 +81,7 @@ pub(crate) mod f16_block {
     }
 
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape of every encoder")]
+    #[inline(always)]
     pub(crate) fn encode_block(values: &[f32; LEN], block: &mut [u8; BYTES]) {
         *block = super::f32_to_f16(values[0]).to_le_bytes();
     }
@@ -96,6 +98,7 @@ pub(crate) mod bf16_block {
     }
 
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape of every encoder")]
+    #[inline(always)]
     pub(crate) fn encode_block(values: &[f32; LEN], block: &mut [u8; BYTES]) {
         *block = super::f32_to_bf16(values[0]).to_le_bytes();
     }

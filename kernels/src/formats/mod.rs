@@ -1,7 +1,8 @@
 //! The closed list of block formats: how the numbers of a frozen matrix lie in bytes.
 //!
 //! One file per format with a scalar `decode_block` (the reference, equal bit for bit to the numpy code of the
-//! `gguf` package or to bitsandbytes) and `encode_block`. The fast ways are in `cpu/decode.rs`.
+//! `gguf` package or to bitsandbytes) and `encode_block`. The fast ways are in `cpu/decode.rs`
+//! and `cpu/encode.rs`.
 
 #![expect(
     clippy::inline_always,
@@ -11,6 +12,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+pub(crate) mod codes;
 pub(crate) mod float16;
 pub(crate) mod four_bit;
 pub(crate) mod int8;
@@ -29,6 +31,7 @@ pub(crate) mod q5_k;
 pub(crate) mod q6_k;
 pub(crate) mod q8_0;
 pub(crate) mod search;
+pub(crate) mod weighed;
 
 /// A block format. The `Q` and `Iq` kinds and [`Format::Mxfp4`] are GGUF's; [`Format::Nf4`] and [`Format::Fp4`] are
 /// bitsandbytes'; [`Format::Int8`] is the row-wise code of `LLM.int8()`.
@@ -273,37 +276,4 @@ impl FromStr for Format {
 pub struct UnknownFormat {
     /// What was written.
     pub found: String,
-}
-
-/// Encodes whole blocks of a self-contained format.
-pub(crate) fn encode(format: Format, values: &[f32], blocks: &mut [u8]) {
-    macro_rules! each_block {
-        ($($module:ident)::+) => {{
-            let values = values.as_chunks::<{ $($module)::+::LEN }>().0;
-            let blocks = blocks.as_chunks_mut::<{ $($module)::+::BYTES }>().0;
-            for (values, block) in values.iter().zip(blocks) {
-                $($module)::+::encode_block(values, block);
-            }
-        }};
-    }
-    match format {
-        Format::F32 => each_block!(float16::f32_block),
-        Format::F16 => each_block!(float16::f16_block),
-        Format::Bf16 => each_block!(float16::bf16_block),
-        Format::Q8_0 => each_block!(q8_0),
-        Format::Q4_0 => each_block!(q4_0),
-        Format::Q4_1 => each_block!(q4_1),
-        Format::Q5_0 => each_block!(q5_0),
-        Format::Q5_1 => each_block!(q5_1),
-        Format::Q2K => each_block!(q2_k),
-        Format::Q3K => each_block!(q3_k),
-        Format::Q4K => each_block!(q4_k),
-        Format::Q5K => each_block!(q5_k),
-        Format::Q6K => each_block!(q6_k),
-        Format::Iq4Nl => each_block!(iq4_nl),
-        Format::Mxfp4 => each_block!(mxfp4),
-        Format::Nf4 { .. } | Format::Fp4 { .. } | Format::Int8 => {
-            unreachable!("{format} keeps its scales apart")
-        }
-    }
 }

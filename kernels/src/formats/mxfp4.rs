@@ -30,6 +30,7 @@ pub(crate) fn half_scale(exponent: u8) -> f32 {
 /// The exponent puts the largest magnitude in the top binade of E2M1; each value takes the nearest level, the
 /// lower code at a tie.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "codes are below 16")]
+#[inline(always)]
 pub(crate) fn encode_block(values: &[f32; LEN], block: &mut [u8; BYTES]) {
     let most = values.iter().fold(0.0f32, |most, value| most.max(value.abs()));
     block[0] = if most > 0.0 { (most.log2().floor() + 125.0) as u8 } else { 0 };

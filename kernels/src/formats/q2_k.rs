@@ -4,7 +4,7 @@
 //! Code bytes 32h..32h+32 hold values 128h..128h+128: value `32t + l` of a half is bits `2t..2t+2` of byte `l`.
 
 use super::float16::{f16_at, put_f16};
-use super::search::affine;
+use super::search::{Weights, affine};
 
 pub(crate) const LEN: usize = 256;
 pub(crate) const BYTES: usize = 84;
@@ -26,8 +26,13 @@ pub(crate) fn decode_block(block: &[u8; BYTES], out: &mut [f32; LEN]) {
 
 /// The search of `search::affine`.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "codes are bounded")]
-pub(crate) fn encode_block(values: &[f32; LEN], block: &mut [u8; BYTES]) {
-    let found = affine::<16, 16>(values, 3.0, 15.0);
+#[inline(always)]
+pub(crate) fn encode_block(
+    values: &[f32; LEN],
+    weights: &impl Weights<16, 16>,
+    block: &mut [u8; BYTES],
+) {
+    let found = affine(values, weights, 3.0, 15.0);
     block.fill(0);
     put_f16(block, 80, found.d);
     put_f16(block, 82, found.m);

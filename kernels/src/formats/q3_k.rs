@@ -5,7 +5,7 @@
 //! its third bit (clear means minus 4) is bit `4h + t` of byte `l`.
 
 use super::float16::{f16_at, put_f16};
-use super::search::{Reach, symmetric};
+use super::search::{Reach, Weights, symmetric};
 
 pub(crate) const LEN: usize = 256;
 pub(crate) const BYTES: usize = 110;
@@ -37,8 +37,13 @@ fn scale_at(block: &[u8; BYTES], group: usize) -> u8 {
 
 /// The search of `search::symmetric`.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "codes are bounded")]
-pub(crate) fn encode_block(values: &[f32; LEN], block: &mut [u8; BYTES]) {
-    let found = symmetric(values, Reach { codes: 4.0, scales: 32.0 });
+#[inline(always)]
+pub(crate) fn encode_block(
+    values: &[f32; LEN],
+    weights: &impl Weights<16, 16>,
+    block: &mut [u8; BYTES],
+) {
+    let found = symmetric(values, weights, Reach { codes: 4.0, scales: 32.0 });
     block.fill(0);
     put_f16(block, 108, found.d);
     for (group, scale) in found.scales.iter().enumerate() {

@@ -3,6 +3,7 @@
 
 use super::float16::{f16_at, put_f16};
 use super::search::signed_largest;
+use super::weighed;
 
 pub(crate) const LEN: usize = 32;
 pub(crate) const BYTES: usize = 18;
@@ -19,6 +20,7 @@ pub(crate) fn decode_block(block: &[u8; BYTES], out: &mut [f32; LEN]) {
 
 /// `d` maps the value of largest magnitude to code 0 (-8).
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 <= code <= 16")]
+#[inline(always)]
 pub(crate) fn encode_block(values: &[f32; LEN], block: &mut [u8; BYTES]) {
     let d = signed_largest(values) / -8.0;
     let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
@@ -26,5 +28,16 @@ pub(crate) fn encode_block(values: &[f32; LEN], block: &mut [u8; BYTES]) {
     let code = |value: f32| ((value * inverse + 8.5) as u8).min(15);
     for i in 0..16 {
         block[2 + i] = code(values[i]) | (code(values[i + 16]) << 4);
+    }
+}
+
+/// The search of `weighed::symmetric`.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "codes are bounded")]
+#[inline(always)]
+pub(crate) fn encode_weighed(values: &[f32; LEN], weights: &[f32; LEN], block: &mut [u8; BYTES]) {
+    let (d, codes) = weighed::symmetric(values, weights, 8.0);
+    put_f16(block, 0, d);
+    for i in 0..16 {
+        block[2 + i] = (codes[i] + 8.0) as u8 | (((codes[i + 16] + 8.0) as u8) << 4);
     }
 }

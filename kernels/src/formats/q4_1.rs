@@ -3,6 +3,7 @@
 
 use super::float16::{f16_at, put_f16};
 use super::search::least_and_most;
+use super::weighed;
 
 pub(crate) const LEN: usize = 32;
 pub(crate) const BYTES: usize = 20;
@@ -20,6 +21,7 @@ pub(crate) fn decode_block(block: &[u8; BYTES], out: &mut [f32; LEN]) {
 
 /// `m` is the least value, `d` a fifteenth of the span.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 <= code <= 16")]
+#[inline(always)]
 pub(crate) fn encode_block(values: &[f32; LEN], block: &mut [u8; BYTES]) {
     let (least, most) = least_and_most(values);
     let d = (most - least) / 15.0;
@@ -29,5 +31,17 @@ pub(crate) fn encode_block(values: &[f32; LEN], block: &mut [u8; BYTES]) {
     let code = |value: f32| (((value - least) * inverse + 0.5) as u8).min(15);
     for i in 0..16 {
         block[4 + i] = code(values[i]) | (code(values[i + 16]) << 4);
+    }
+}
+
+/// The search of `weighed::affine`.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "codes are bounded")]
+#[inline(always)]
+pub(crate) fn encode_weighed(values: &[f32; LEN], weights: &[f32; LEN], block: &mut [u8; BYTES]) {
+    let (d, m, codes) = weighed::affine(values, weights, 15.0);
+    put_f16(block, 0, d);
+    put_f16(block, 2, m);
+    for i in 0..16 {
+        block[4 + i] = codes[i] as u8 | ((codes[i + 16] as u8) << 4);
     }
 }

@@ -4,7 +4,7 @@
 //! Code bytes 32p..32p+32 hold group 2p in their low and group 2p + 1 in their high nibbles.
 
 use super::float16::{f16_at, put_f16};
-use super::search::{Affine, affine};
+use super::search::{Affine, Weights, affine};
 
 pub(crate) const LEN: usize = 256;
 pub(crate) const BYTES: usize = 144;
@@ -40,8 +40,13 @@ pub(crate) fn group_factors(block: &[u8]) -> ([f32; 8], [f32; 8]) {
 
 /// The search of `search::affine`.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "codes are bounded")]
-pub(crate) fn encode_block(values: &[f32; LEN], block: &mut [u8; BYTES]) {
-    let found = affine::<32, 8>(values, 15.0, 63.0);
+#[inline(always)]
+pub(crate) fn encode_block(
+    values: &[f32; LEN],
+    weights: &impl Weights<8, 32>,
+    block: &mut [u8; BYTES],
+) {
+    let found = affine(values, weights, 15.0, 63.0);
     put_group_factors(block, &found);
     block[16..].fill(0);
     for (i, code) in found.codes.iter().enumerate() {
@@ -51,6 +56,7 @@ pub(crate) fn encode_block(values: &[f32; LEN], block: &mut [u8; BYTES]) {
 
 /// Writes the common head of `Q4_K` and `Q5_K`.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0..=63")]
+#[inline(always)]
 pub(crate) fn put_group_factors(block: &mut [u8], found: &Affine<8>) {
     put_f16(block, 0, found.d);
     put_f16(block, 2, found.m);

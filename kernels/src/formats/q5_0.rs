@@ -3,6 +3,7 @@
 
 use super::float16::{f16_at, put_f16};
 use super::search::signed_largest;
+use super::weighed;
 
 pub(crate) const LEN: usize = 32;
 pub(crate) const BYTES: usize = 22;
@@ -22,11 +23,23 @@ pub(crate) fn decode_block(block: &[u8; BYTES], out: &mut [f32; LEN]) {
 
 /// `d` maps the value of largest magnitude to code 0 (-16).
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 <= code <= 32")]
+#[inline(always)]
 pub(crate) fn encode_block(values: &[f32; LEN], block: &mut [u8; BYTES]) {
     let d = signed_largest(values) / -16.0;
     let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
     put_f16(block, 0, d);
     let (high, low) = super::q5_1::split(&values.map(|v| ((v * inverse + 16.5) as u8).min(31)));
+    block[2..6].copy_from_slice(&high);
+    block[6..].copy_from_slice(&low);
+}
+
+/// The search of `weighed::symmetric`.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "codes are bounded")]
+#[inline(always)]
+pub(crate) fn encode_weighed(values: &[f32; LEN], weights: &[f32; LEN], block: &mut [u8; BYTES]) {
+    let (d, codes) = weighed::symmetric(values, weights, 16.0);
+    put_f16(block, 0, d);
+    let (high, low) = super::q5_1::split(&codes.map(|code| (code + 16.0) as u8));
     block[2..6].copy_from_slice(&high);
     block[6..].copy_from_slice(&low);
 }

@@ -3,6 +3,7 @@
 
 use super::float16::{f16_at, put_f16};
 use super::search::least_and_most;
+use super::weighed;
 
 pub(crate) const LEN: usize = 32;
 pub(crate) const BYTES: usize = 24;
@@ -23,6 +24,7 @@ pub(crate) fn decode_block(block: &[u8; BYTES], out: &mut [f32; LEN]) {
 
 /// `m` is the least value, `d` a thirty-first of the span.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 <= code <= 32")]
+#[inline(always)]
 pub(crate) fn encode_block(values: &[f32; LEN], block: &mut [u8; BYTES]) {
     let (least, most) = least_and_most(values);
     let d = (most - least) / 31.0;
@@ -34,7 +36,20 @@ pub(crate) fn encode_block(values: &[f32; LEN], block: &mut [u8; BYTES]) {
     block[8..].copy_from_slice(&low);
 }
 
+/// The search of `weighed::affine`.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "codes are bounded")]
+#[inline(always)]
+pub(crate) fn encode_weighed(values: &[f32; LEN], weights: &[f32; LEN], block: &mut [u8; BYTES]) {
+    let (d, m, codes) = weighed::affine(values, weights, 31.0);
+    put_f16(block, 0, d);
+    put_f16(block, 2, m);
+    let (high, low) = split(&codes.map(|code| code as u8));
+    block[4..8].copy_from_slice(&high);
+    block[8..].copy_from_slice(&low);
+}
+
 /// 32 codes of five bits as the fifth bits and the nibbles.
+#[inline(always)]
 pub(super) fn split(codes: &[u8; 32]) -> ([u8; 4], [u8; 16]) {
     let mut high = 0u32;
     let mut low = [0; 16];

@@ -5,7 +5,7 @@
 //! `g` of byte `l`.
 
 use super::q4_k::{group_factors, put_group_factors};
-use super::search::affine;
+use super::search::{Weights, affine};
 
 pub(crate) const LEN: usize = 256;
 pub(crate) const BYTES: usize = 176;
@@ -27,8 +27,13 @@ pub(crate) fn decode_block(block: &[u8; BYTES], out: &mut [f32; LEN]) {
 
 /// The search of `search::affine`.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "codes are bounded")]
-pub(crate) fn encode_block(values: &[f32; LEN], block: &mut [u8; BYTES]) {
-    let found = affine::<32, 8>(values, 31.0, 63.0);
+#[inline(always)]
+pub(crate) fn encode_block(
+    values: &[f32; LEN],
+    weights: &impl Weights<8, 32>,
+    block: &mut [u8; BYTES],
+) {
+    let found = affine(values, weights, 31.0, 63.0);
     put_group_factors(block, &found);
     block[16..].fill(0);
     for (i, code) in found.codes.iter().enumerate() {

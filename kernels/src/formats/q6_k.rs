@@ -5,7 +5,7 @@
 //! `32 (t % 2) + l` (low for `t` < 2, else high) and its pair in bits `2t..2t+2` of byte `l`.
 
 use super::float16::{f16_at, put_f16};
-use super::search::{Reach, symmetric};
+use super::search::{Reach, Weights, symmetric};
 
 pub(crate) const LEN: usize = 256;
 pub(crate) const BYTES: usize = 210;
@@ -28,8 +28,13 @@ pub(crate) fn decode_block(block: &[u8; BYTES], out: &mut [f32; LEN]) {
 
 /// The search of `search::symmetric`.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "codes are bounded")]
-pub(crate) fn encode_block(values: &[f32; LEN], block: &mut [u8; BYTES]) {
-    let found = symmetric(values, Reach { codes: 32.0, scales: 128.0 });
+#[inline(always)]
+pub(crate) fn encode_block(
+    values: &[f32; LEN],
+    weights: &impl Weights<16, 16>,
+    block: &mut [u8; BYTES],
+) {
+    let found = symmetric(values, weights, Reach { codes: 32.0, scales: 128.0 });
     put_f16(block, 208, found.d);
     block[..192].fill(0);
     for (group, scale) in found.scales.iter().enumerate() {

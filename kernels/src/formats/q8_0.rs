@@ -15,6 +15,7 @@ pub(crate) fn decode_block(block: &[u8; BYTES], out: &mut [f32; LEN]) {
 
 /// `d = max |w| / 127`, codes rounded half away from zero.
 #[expect(clippy::cast_possible_truncation, reason = "|w / d| <= 127")]
+#[inline(always)]
 pub(crate) fn encode_block(values: &[f32; LEN], block: &mut [u8; BYTES]) {
     let d = values.iter().fold(0.0f32, |most, value| most.max(value.abs())) / 127.0;
     let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };

@@ -1,17 +1,22 @@
-//! The searches that encoders share. All minimise the plain squared error: no importance of single values is known when a
-//! file is quantised.
+//! The searches that encoders share. They minimise the squared error, each column weighed by its importance where one
+//! is known.
 //!
-//! Of `w = s * q` with given codes the best scale is `sum(w q) / sum(q^2)`; so candidates for the scale only have to
-//! propose codes, and each candidate is then scored with its best scale.
+//! Of `w = s * q` with given codes the best scale is `sum(p w q) / sum(p q^2)`, p the weights; so candidates for the
+//! scale only have to propose codes, and each candidate is then scored with its best scale.
+//!
+//! All groups of a block are searched side by side: values are turned so that `[i][g]` is value i of group g, and every
+//! loop over groups becomes vector instructions, without a sum across a vector.
 
 use super::float16::{f16_to_f32, f32_to_f16};
 
 /// The value of largest magnitude, with its sign; the first one at a tie.
+#[inline(always)]
 pub(crate) fn signed_largest(values: &[f32]) -> f32 {
     values.iter().fold(0.0, |most: f32, &value| if value.abs() > most.abs() { value } else { most })
 }
 
 /// The least and the most value.
+#[inline(always)]
 pub(crate) fn least_and_most(values: &[f32]) -> (f32, f32) {
     values.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(least, most), &value| {
         (least.min(value), most.max(value))
@@ -19,6 +24,7 @@ pub(crate) fn least_and_most(values: &[f32]) -> (f32, f32) {
 }
 
 /// What a reader sees of a scale that is stored as F16.
+#[inline(always)]
 pub(crate) fn through_f16(value: f32) -> f32 {
     f16_to_f32(f32_to_f16(value))
 }
@@ -28,16 +34,71 @@ pub(crate) fn through_f16(value: f32) -> f32 {
 pub(crate) fn nearest(value: f32, low: f32, high: f32) -> f32 {
     /// Adding it leaves no bits for fractions; unlike `round`, this vectorises on every instruction set.
     const SHIFT: f32 = 12_582_912.0;
-    (value.clamp(low, high) + SHIFT) - SHIFT
+    (value.max(low).min(high) + SHIFT) - SHIFT
 }
 
-/// 256 values in groups of 16 as `w = d * s * q`.
-pub(crate) struct Symmetric {
+/// `1 / step`, or 0 of 0.
+#[inline(always)]
+fn inverse(step: f32) -> f32 {
+    if step == 0.0 { 0.0 } else { 1.0 / step }
+}
+
+/// Values or weights of a block, `[i][g]`: `N` values of each of `G` groups.
+#[derive(Clone, Copy)]
+pub(crate) struct Turned<const G: usize, const N: usize>([[f32; G]; N]);
+
+impl<const G: usize, const N: usize> Turned<G, N> {
+    #[inline(always)]
+    pub(crate) fn of(values: &[f32]) -> Self {
+        let mut turned = [[0.0; G]; N];
+        for (g, group) in values.as_chunks::<N>().0.iter().enumerate() {
+            for i in 0..N {
+                turned[i][g] = group[i];
+            }
+        }
+        Self(turned)
+    }
+
+    #[inline(always)]
+    fn back(&self, out: &mut [f32]) {
+        for (g, group) in out.as_chunks_mut::<N>().0.iter_mut().enumerate() {
+            for i in 0..N {
+                group[i] = self.0[i][g];
+            }
+        }
+    }
+}
+
+/// Weights of a block's columns: known, or all one.
+pub(crate) trait Weights<const G: usize, const N: usize> {
+    /// Of value i of all groups.
+    fn at(&self, i: usize) -> &[f32; G];
+}
+
+/// All columns matter alike; the multiplication by one is left to the compiler to drop.
+pub(crate) struct Even;
+
+impl<const G: usize, const N: usize> Weights<G, N> for Even {
+    #[inline(always)]
+    fn at(&self, _i: usize) -> &[f32; G] {
+        &[1.0; G]
+    }
+}
+
+impl<const G: usize, const N: usize> Weights<G, N> for Turned<G, N> {
+    #[inline(always)]
+    fn at(&self, i: usize) -> &[f32; G] {
+        &self.0[i]
+    }
+}
+
+/// `G` groups of `N` values as `w = d * s * q`.
+pub(crate) struct Symmetric<const G: usize> {
     /// As F16 holds it.
     pub(crate) d: f32,
     /// `s` of each group.
-    pub(crate) scales: [f32; 16],
-    /// `q`.
+    pub(crate) scales: [f32; G],
+    /// `q`, group by group.
     pub(crate) codes: [f32; 256],
 }
 
@@ -49,253 +110,338 @@ pub(crate) struct Reach {
 }
 
 /// Searches `d`, group scales and codes for a block of 256.
-pub(crate) fn symmetric(values: &[f32; 256], reach: Reach) -> Symmetric {
-    let groups = values.as_chunks::<16>().0;
-    let mut free = [0.0; 16];
-    for (scale, group) in free.iter_mut().zip(groups) {
-        *scale = symmetric_scale(group, reach.codes);
-    }
+#[inline(always)]
+pub(crate) fn symmetric<const G: usize, const N: usize>(
+    values: &[f32; 256],
+    weights: &impl Weights<G, N>,
+    reach: Reach,
+) -> Symmetric<G> {
+    let x = Turned::<G, N>::of(values);
+    let free = symmetric_scales(&x, weights, reach.codes);
     let mut d = through_f16(signed_largest(&free) / -reach.scales);
-    let mut best: Option<(f32, Symmetric)> = None;
+    let mut found = Symmetric { d: 0.0, scales: [0.0; G], codes: [0.0; 256] };
+    let (mut least, mut best_codes) = (f32::INFINITY, Turned([[0.0; G]; N]));
     for _ in 0..3 {
-        let (error, tried) = symmetric_with(groups, &free, d, reach);
-        if best.as_ref().is_some_and(|(least, _)| *least <= error) {
+        let (error, scales) = symmetric_with(&x, weights, &free, d, reach);
+        if error >= least {
             break;
         }
-        // The best `d` for these codes starts the next round.
-        let (mut xq, mut qq) = (0.0f64, 0.0f64);
-        for (i, value) in values.iter().enumerate() {
-            let level = f64::from(tried.scales[i / 16] * tried.codes[i]);
-            xq += f64::from(*value) * level;
-            qq += level * level;
-        }
-        best = Some((error, tried));
+        let (codes, [xq, qq]) = symmetric_codes(&x, weights, &scales, d, reach.codes);
+        least = error;
+        best_codes = codes;
+        (found.d, found.scales) = (d, scales);
         if qq == 0.0 {
             break;
         }
-        #[expect(clippy::cast_possible_truncation, reason = "rounded to F16 next")]
-        let refit = (xq / qq) as f32;
-        d = through_f16(refit);
+        // The best `d` for these codes starts the next round.
+        d = through_f16(xq / qq);
     }
-    best.map_or_else(
-        || Symmetric { d: 0.0, scales: [0.0; 16], codes: [0.0; 256] },
-        |(_, best)| best,
-    )
+    best_codes.back(&mut found.codes);
+    found
 }
 
-/// The best group scales and codes for a given `d`, and the squared error.
-fn symmetric_with(
-    groups: &[[f32; 16]],
-    free: &[f32; 16],
-    d: f32,
-    reach: Reach,
-) -> (f32, Symmetric) {
-    let mut found = Symmetric { d, scales: [0.0; 16], codes: [0.0; 256] };
-    let mut total = 0.0;
-    for (index, (group, free)) in groups.iter().zip(free).enumerate() {
-        let near = if d == 0.0 { 0.0 } else { free / d };
-        let mut best = f32::INFINITY;
-        for offset in [0.0, -1.0, 1.0] {
-            let scale = nearest(near + offset, -reach.scales, reach.scales - 1.0);
-            let step = d * scale;
-            let inverse = if step == 0.0 { 0.0 } else { 1.0 / step };
-            let codes = group.map(|v| nearest(v * inverse, -reach.codes, reach.codes - 1.0));
-            let mut error = 0.0;
-            for (value, code) in group.iter().zip(&codes) {
-                error += (value - step * code) * (value - step * code);
-            }
-            if error < best {
-                best = error;
-                found.scales[index] = scale;
-                found.codes[16 * index..16 * (index + 1)].copy_from_slice(&codes);
-            }
+/// The scale of each group of `w = s * q`, `q` in `-reach..=reach - 1`, with the least squared error among 38 sets of
+/// codes: the largest magnitude is put at, just inside and just outside of either end. The error saved by codes `q` is
+/// `sum(p w q)^2 / sum(p q^2)`.
+#[inline(always)]
+fn symmetric_scales<const G: usize, const N: usize>(
+    x: &Turned<G, N>,
+    weights: &impl Weights<G, N>,
+    reach: f32,
+) -> [f32; G] {
+    let mut most = [0.0f32; G];
+    for row in &x.0 {
+        for g in 0..G {
+            most[g] = if row[g].abs() > most[g].abs() { row[g] } else { most[g] };
         }
-        total += best;
     }
-    (total, found)
-}
-
-/// The scale of `w = s * q`, `q` in `-reach..=reach - 1`, with the least squared error among 38 sets of codes: the
-/// largest magnitude is put at, just inside and just outside of either end. The error saved by codes `q` is
-/// `sum(w q)^2 / sum(q^2)`.
-fn symmetric_scale(values: &[f32; 16], reach: f32) -> f32 {
-    let most = signed_largest(values);
-    let (mut best_gain, mut best_scale) = (0.0, 0.0);
+    let (mut gains, mut scales) = ([0.0f32; G], [0.0f32; G]);
     for end in [-reach, reach - 1.0] {
         for step in -9i8..=9 {
-            let inverse = (end + 0.1 * f32::from(step)) / most;
-            let (mut xq, mut qq) = (0.0f32, 0.0f32);
-            for value in values {
-                let code = nearest(value * inverse, -reach, reach - 1.0);
-                xq += value * code;
-                qq += code * code;
+            let target = end + 0.1 * f32::from(step);
+            let mut factor = [0.0f32; G];
+            for g in 0..G {
+                factor[g] = target / most[g];
             }
-            // False for a block of zeros, where everything is NaN.
-            if qq > 0.0 && xq * xq / qq > best_gain {
-                best_gain = xq * xq / qq;
-                best_scale = xq / qq;
+            let (mut xq, mut qq) = ([0.0f32; G], [0.0f32; G]);
+            for i in 0..N {
+                let (row, p) = (&x.0[i], weights.at(i));
+                for g in 0..G {
+                    let code = nearest(row[g] * factor[g], -reach, reach - 1.0);
+                    let part = p[g] * code;
+                    xq[g] += part * row[g];
+                    qq[g] += part * code;
+                }
+            }
+            for g in 0..G {
+                let gain = xq[g] * xq[g] / qq[g];
+                // False for a group of zeros, where everything is NaN.
+                let better = gain > gains[g];
+                gains[g] = if better { gain } else { gains[g] };
+                scales[g] = if better { xq[g] / qq[g] } else { scales[g] };
             }
         }
     }
-    best_scale
+    scales
 }
 
-/// 256 values in groups of `GROUP` as `w = d * s * q - m * z`.
-pub(crate) struct Affine<const GROUPS: usize> {
+/// The best group scales for a given `d`, among the three next to the free ones, and the squared error.
+#[inline(always)]
+fn symmetric_with<const G: usize, const N: usize>(
+    x: &Turned<G, N>,
+    weights: &impl Weights<G, N>,
+    free: &[f32; G],
+    d: f32,
+    reach: Reach,
+) -> (f32, [f32; G]) {
+    let (mut errors, mut scales) = ([f32::INFINITY; G], [0.0f32; G]);
+    let by_d = inverse(d);
+    for offset in [0.0, -1.0, 1.0] {
+        let (mut tried, mut factor) = ([0.0f32; G], [0.0f32; G]);
+        for g in 0..G {
+            tried[g] = nearest(free[g] * by_d + offset, -reach.scales, reach.scales - 1.0);
+            factor[g] = inverse(d * tried[g]);
+        }
+        let mut error = [0.0f32; G];
+        for i in 0..N {
+            let (row, p) = (&x.0[i], weights.at(i));
+            for g in 0..G {
+                let code = nearest(row[g] * factor[g], -reach.codes, reach.codes - 1.0);
+                let miss = row[g] - d * tried[g] * code;
+                error[g] += p[g] * (miss * miss);
+            }
+        }
+        for g in 0..G {
+            let better = error[g] < errors[g];
+            errors[g] = if better { error[g] } else { errors[g] };
+            scales[g] = if better { tried[g] } else { scales[g] };
+        }
+    }
+    (errors.iter().sum(), scales)
+}
+
+/// The codes for given scales, and the sums from which a better `d` follows.
+#[inline(always)]
+fn symmetric_codes<const G: usize, const N: usize>(
+    x: &Turned<G, N>,
+    weights: &impl Weights<G, N>,
+    scales: &[f32; G],
+    d: f32,
+    reach: f32,
+) -> (Turned<G, N>, [f32; 2]) {
+    let mut factor = [0.0f32; G];
+    for g in 0..G {
+        factor[g] = inverse(d * scales[g]);
+    }
+    let mut codes = [[0.0f32; G]; N];
+    let (mut xq, mut qq) = ([0.0f32; G], [0.0f32; G]);
+    for i in 0..N {
+        let (row, p) = (&x.0[i], weights.at(i));
+        for g in 0..G {
+            let code = nearest(row[g] * factor[g], -reach, reach - 1.0);
+            codes[i][g] = code;
+            let level = scales[g] * code;
+            xq[g] += p[g] * row[g] * level;
+            qq[g] += p[g] * level * level;
+        }
+    }
+    (Turned(codes), [xq.iter().sum(), qq.iter().sum()])
+}
+
+/// `G` groups of `N` values as `w = d * s * q - m * z`.
+pub(crate) struct Affine<const G: usize> {
     /// As F16 holds it.
     pub(crate) d: f32,
     /// As F16 holds it.
     pub(crate) m: f32,
     /// `s` of each group.
-    pub(crate) scales: [f32; GROUPS],
+    pub(crate) scales: [f32; G],
     /// `z` of each group.
-    pub(crate) mins: [f32; GROUPS],
-    /// `q`.
+    pub(crate) mins: [f32; G],
+    /// `q`, group by group.
     pub(crate) codes: [f32; 256],
 }
 
 /// Searches `d`, `m`, group scales, minima and codes for a block of 256: codes in `0..=top`, scales and minima in
 /// `0..=scale_top`.
-pub(crate) fn affine<const GROUP: usize, const GROUPS: usize>(
+#[inline(always)]
+pub(crate) fn affine<const G: usize, const N: usize>(
     values: &[f32; 256],
+    weights: &impl Weights<G, N>,
     top: f32,
     scale_top: f32,
-) -> Affine<GROUPS> {
-    let groups = values.as_chunks::<GROUP>().0;
-    let mut free = [(0.0, 0.0); GROUPS];
-    for (fit, group) in free.iter_mut().zip(groups) {
-        *fit = affine_fit(group, top);
-    }
-    let (most_scale, most_min) =
-        free.iter().fold((0.0f32, 0.0f32), |(s, m), fit| (s.max(fit.0), m.max(fit.1)));
-    let mut d = through_f16(most_scale / scale_top);
-    let mut m = through_f16(most_min / scale_top);
-    let mut best: Option<(f32, Affine<GROUPS>)> = None;
+) -> Affine<G> {
+    let x = Turned::<G, N>::of(values);
+    let free = affine_fits(&x, weights, top);
+    let largest = |values: &[f32; G]| values.iter().fold(0.0f32, |most, value| most.max(*value));
+    let mut d = through_f16(largest(&free.0) / scale_top);
+    let mut m = through_f16(largest(&free.1) / scale_top);
+    let mut found = Affine { d, m, scales: [0.0; G], mins: [0.0; G], codes: [0.0; 256] };
+    let (mut least, mut best_codes) = (f32::INFINITY, Turned([[0.0; G]; N]));
     for _ in 0..3 {
-        let (error, tried) = affine_with::<GROUP, GROUPS>(groups, &free, d, m, top, scale_top);
-        if best.as_ref().is_some_and(|(least, _)| *least <= error) {
+        let (error, scales, mins) = affine_with(&x, weights, &free, [d, m], top, scale_top);
+        if error >= least {
             break;
         }
-        let refit = refit::<GROUP, GROUPS>(values, &tried);
-        best = Some((error, tried));
-        let Some((next_d, next_m)) = refit else { break };
+        let (codes, refit) = affine_codes(&x, weights, (&scales, &mins), [d, m], top);
+        least = error;
+        best_codes = codes;
+        (found.d, found.m, found.scales, found.mins) = (d, m, scales, mins);
+        let Some([next_d, next_m]) = refit else { break };
         (d, m) = (through_f16(next_d), through_f16(next_m));
     }
-    best.map_or_else(
-        || Affine { d, m, scales: [0.0; GROUPS], mins: [0.0; GROUPS], codes: [0.0; 256] },
-        |(_, best)| best,
-    )
+    best_codes.back(&mut found.codes);
+    found
 }
 
-/// The best group scales, minima and codes for given `d` and `m`, and the squared error.
-fn affine_with<const GROUP: usize, const GROUPS: usize>(
-    groups: &[[f32; GROUP]],
-    free: &[(f32, f32); GROUPS],
-    d: f32,
-    m: f32,
+/// `s` and `m` of each group of `w = s * q - m`, `m >= 0`, with the least squared error among 21 sets of codes, each
+/// with its best `s` and `m` by linear regression.
+#[inline(always)]
+fn affine_fits<const G: usize, const N: usize>(
+    x: &Turned<G, N>,
+    weights: &impl Weights<G, N>,
     top: f32,
-    scale_top: f32,
-) -> (f32, Affine<GROUPS>) {
-    let mut found = Affine { d, m, scales: [0.0; GROUPS], mins: [0.0; GROUPS], codes: [0.0; 256] };
-    let mut total = 0.0;
-    for (index, (group, free)) in groups.iter().zip(free).enumerate() {
-        let near_scale = if d == 0.0 { 0.0 } else { free.0 / d };
-        let near_min = if m == 0.0 { 0.0 } else { free.1 / m };
-        let mut best = f32::INFINITY;
-        for scale_offset in [0.0, -1.0, 1.0] {
-            for min_offset in [0.0, -1.0, 1.0] {
-                let scale = nearest(near_scale + scale_offset, 0.0, scale_top);
-                let min = nearest(near_min + min_offset, 0.0, scale_top);
-                let (step, base) = (d * scale, m * min);
-                let inverse = if step == 0.0 { 0.0 } else { 1.0 / step };
-                let codes = group.map(|v| nearest((v + base) * inverse, 0.0, top));
-                let mut error = 0.0;
-                for (value, code) in group.iter().zip(&codes) {
-                    let miss = value - (step * code - base);
-                    error += miss * miss;
-                }
-                if error < best {
-                    best = error;
-                    found.scales[index] = scale;
-                    found.mins[index] = min;
-                    found.codes[GROUP * index..GROUP * (index + 1)].copy_from_slice(&codes);
-                }
-            }
+) -> ([f32; G], [f32; G]) {
+    let (mut least, mut most) = ([0.0f32; G], [f32::NEG_INFINITY; G]);
+    let (mut sum_p, mut sum_x) = ([0.0f32; G], [0.0f32; G]);
+    for i in 0..N {
+        let (row, p) = (&x.0[i], weights.at(i));
+        for g in 0..G {
+            least[g] = least[g].min(row[g]);
+            most[g] = most[g].max(row[g]);
+            sum_p[g] += p[g];
+            sum_x[g] += p[g] * row[g];
         }
-        total += best;
     }
-    (total, found)
-}
-
-/// `(s, m)` of `w = s * q - m`, `m >= 0`, with the least squared error among 21 sets of codes, each with its best `s` and
-/// `m` by linear regression.
-fn affine_fit<const GROUP: usize>(values: &[f32; GROUP], top: f32) -> (f32, f32) {
-    let (least, most) = least_and_most(values);
-    let least = least.min(0.0);
-    let (mut best_gain, mut best) = (f64::NEG_INFINITY, (0.0, -least));
-    if most <= least {
-        return best;
+    let (mut gains, mut scales, mut mins) = ([f64::NEG_INFINITY; G], [0.0f32; G], [0.0f32; G]);
+    for g in 0..G {
+        mins[g] = -least[g];
     }
-    let n = GROUP as f64;
     for step in -10i8..=10 {
-        let inverse = (top + 0.1 * f32::from(step)) / (most - least);
-        let (mut x, mut q, mut xq, mut qq) = (0.0f32, 0.0f32, 0.0f32, 0.0f32);
-        for value in values {
-            let code = nearest((value - least) * inverse, 0.0, top);
-            x += value;
-            q += code;
-            xq += value * code;
-            qq += code * code;
+        let target = top + 0.1 * f32::from(step);
+        let mut factor = [0.0f32; G];
+        for g in 0..G {
+            // Infinite where all values are the same: all codes are NaN then, and no gain is one.
+            factor[g] = target / (most[g] - least[g]);
         }
-        let [x, q, xq, qq] = [x, q, xq, qq].map(f64::from);
-        let determinant = n * qq - q * q;
-        let (mut scale, mut base) = (xq / qq, 0.0);
-        if determinant > 0.0 {
-            let free = (qq * x - q * xq) / determinant;
-            if free < 0.0 {
-                (scale, base) = ((n * xq - x * q) / determinant, free);
+        let (mut q, mut xq, mut qq) = ([0.0f32; G], [0.0f32; G], [0.0f32; G]);
+        for i in 0..N {
+            let (row, p) = (&x.0[i], weights.at(i));
+            for g in 0..G {
+                let code = nearest((row[g] - least[g]) * factor[g], 0.0, top);
+                let part = p[g] * code;
+                q[g] += part;
+                xq[g] += part * row[g];
+                qq[g] += part * code;
             }
         }
-        // The squared error less sum(w^2), with its sign turned.
-        let gain = 2.0 * (scale * xq + base * x)
-            - (scale * scale * qq + 2.0 * scale * base * q + n * base * base);
-        // False for NaN.
-        if gain > best_gain && scale > 0.0 {
-            best_gain = gain;
+        for g in 0..G {
+            let [n, x, q, xq, qq] = [sum_p[g], sum_x[g], q[g], xq[g], qq[g]].map(f64::from);
+            let determinant = n * qq - q * q;
+            let base = (qq * x - q * xq) / determinant;
+            let sloped = determinant > 0.0 && base < 0.0;
+            let scale = if sloped { (n * xq - x * q) / determinant } else { xq / qq };
+            let base = if sloped { base } else { 0.0 };
+            // The squared error less sum(p w^2), with its sign turned.
+            let gain = 2.0 * (scale * xq + base * x)
+                - (scale * scale * qq + 2.0 * scale * base * q + n * base * base);
+            // False for NaN.
+            let better = gain > gains[g] && scale > 0.0;
+            gains[g] = if better { gain } else { gains[g] };
             #[expect(clippy::cast_possible_truncation, reason = "of the size of the values")]
             let fit = (scale as f32, -base as f32);
-            best = fit;
+            scales[g] = if better { fit.0 } else { scales[g] };
+            mins[g] = if better { fit.1 } else { mins[g] };
         }
     }
-    best
+    (scales, mins)
 }
 
-/// The best `(d, m)` for given group scales, minima and codes, by linear regression; `None` if there is nothing to gain
-/// or one of them would be negative.
-fn refit<const GROUP: usize, const GROUPS: usize>(
-    values: &[f32; 256],
-    given: &Affine<GROUPS>,
-) -> Option<(f32, f32)> {
-    let (mut xa, mut xb, mut aa, mut ab, mut bb) = (0.0f64, 0.0f64, 0.0f64, 0.0f64, 0.0f64);
-    for (i, value) in values.iter().enumerate() {
-        let value = f64::from(*value);
-        let a = f64::from(given.scales[i / GROUP] * given.codes[i]);
-        let b = -f64::from(given.mins[i / GROUP]);
-        xa += value * a;
-        xb += value * b;
-        aa += a * a;
-        ab += a * b;
-        bb += b * b;
+/// The best group scales and minima for given `d` and `m`, among the nine next to the free ones, and the squared error.
+#[inline(always)]
+fn affine_with<const G: usize, const N: usize>(
+    x: &Turned<G, N>,
+    weights: &impl Weights<G, N>,
+    free: &([f32; G], [f32; G]),
+    [d, m]: [f32; 2],
+    top: f32,
+    scale_top: f32,
+) -> (f32, [f32; G], [f32; G]) {
+    let (mut errors, mut scales, mut mins) = ([f32::INFINITY; G], [0.0f32; G], [0.0f32; G]);
+    let (by_d, by_m) = (inverse(d), inverse(m));
+    for scale_offset in [0.0, -1.0, 1.0] {
+        for min_offset in [0.0, -1.0, 1.0] {
+            let (mut scale, mut min) = ([0.0f32; G], [0.0f32; G]);
+            let (mut step, mut base, mut factor) = ([0.0f32; G], [0.0f32; G], [0.0f32; G]);
+            for g in 0..G {
+                scale[g] = nearest(free.0[g] * by_d + scale_offset, 0.0, scale_top);
+                min[g] = nearest(free.1[g] * by_m + min_offset, 0.0, scale_top);
+                step[g] = d * scale[g];
+                base[g] = m * min[g];
+                factor[g] = inverse(step[g]);
+            }
+            let mut error = [0.0f32; G];
+            for i in 0..N {
+                let (row, p) = (&x.0[i], weights.at(i));
+                for g in 0..G {
+                    let above = row[g] + base[g];
+                    let code = nearest(above * factor[g], 0.0, top);
+                    let miss = above - step[g] * code;
+                    error[g] += p[g] * (miss * miss);
+                }
+            }
+            for g in 0..G {
+                let better = error[g] < errors[g];
+                errors[g] = if better { error[g] } else { errors[g] };
+                scales[g] = if better { scale[g] } else { scales[g] };
+                mins[g] = if better { min[g] } else { mins[g] };
+            }
+        }
     }
+    (errors.iter().sum(), scales, mins)
+}
+
+/// The codes for given scales and minima, and the best `d` and `m` for them by linear regression; `None` if there is
+/// nothing to gain or one of them would be negative.
+#[inline(always)]
+fn affine_codes<const G: usize, const N: usize>(
+    x: &Turned<G, N>,
+    weights: &impl Weights<G, N>,
+    (scales, mins): (&[f32; G], &[f32; G]),
+    [d, m]: [f32; 2],
+    top: f32,
+) -> (Turned<G, N>, Option<[f32; 2]>) {
+    let (mut factor, mut base) = ([0.0f32; G], [0.0f32; G]);
+    for g in 0..G {
+        factor[g] = inverse(d * scales[g]);
+        base[g] = m * mins[g];
+    }
+    let mut codes = [[0.0f32; G]; N];
+    let mut sums = [[0.0f32; G]; 5];
+    for i in 0..N {
+        let (row, p) = (&x.0[i], weights.at(i));
+        for g in 0..G {
+            let code = nearest((row[g] + base[g]) * factor[g], 0.0, top);
+            codes[i][g] = code;
+            let (a, b) = (scales[g] * code, -mins[g]);
+            sums[0][g] += p[g] * row[g] * a;
+            sums[1][g] += p[g] * row[g] * b;
+            sums[2][g] += p[g] * a * a;
+            sums[3][g] += p[g] * a * b;
+            sums[4][g] += p[g] * b * b;
+        }
+    }
+    let total = |sum: &[f32; G]| sum.iter().map(|value| f64::from(*value)).sum::<f64>();
+    let [xa, xb, aa, ab, bb] = [0, 1, 2, 3, 4].map(|at: usize| total(&sums[at]));
     let determinant = aa * bb - ab * ab;
     let (d, m) = if determinant > 1e-9 * aa * bb {
         ((xa * bb - xb * ab) / determinant, (aa * xb - ab * xa) / determinant)
     } else if aa > 0.0 && bb == 0.0 {
         (xa / aa, 0.0)
     } else {
-        return None;
+        return (Turned(codes), None);
     };
     #[expect(clippy::cast_possible_truncation, reason = "rounded to F16 next")]
-    let fit = (d as f32, m as f32);
-    (d > 0.0 && m >= 0.0).then_some(fit)
+    let fit = [d as f32, m as f32];
+    (Turned(codes), (d > 0.0 && m >= 0.0).then_some(fit))
 }

@@ -2,7 +2,7 @@
 //!
 //! Source: `modeling_gemma2.py` in transformers 5.
 
-use crate::family::{Blueprint, Family};
+use crate::family::{Blueprint, Family, Written};
 
 pub(super) const GEMMA2: Family = Family {
     hf: &["Gemma2ForCausalLM"],
@@ -15,4 +15,5 @@ pub(super) const GEMMA2: Family = Family {
         }
         .with_windows(config, |layer| layer % 2 == 0)
     },
+    written: Written { norm_less_one: true, ..Written::plain("gemma2") },
 };

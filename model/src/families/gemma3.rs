@@ -3,7 +3,7 @@
 //!
 //! Source: `modeling_gemma3.py` in transformers 5.
 
-use crate::family::{Blueprint, Family};
+use crate::family::{Blueprint, Family, Written};
 
 /// A global layer follows so many local ones, if the configuration does not say.
 const PATTERN: usize = 6;
@@ -21,4 +21,5 @@ pub(super) const GEMMA3: Family = Family {
         }
         .with_windows(config, |layer| (layer + 1) % pattern != 0)
     },
+    written: Written { model_type: "gemma3_text", norm_less_one: true, ..Written::plain("gemma3") },
 };

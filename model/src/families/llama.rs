@@ -2,7 +2,11 @@
 //!
 //! Source: `modeling_llama.py` in transformers 5.
 
-use crate::family::{Blueprint, Family};
+use crate::family::{Blueprint, Family, Written};
 
-pub(super) const LLAMA: Family =
-    Family { hf: &["LlamaForCausalLM"], gguf: "llama", blueprint: Blueprint::llama };
+pub(super) const LLAMA: Family = Family {
+    hf: &["LlamaForCausalLM"],
+    gguf: "llama",
+    blueprint: Blueprint::llama,
+    written: Written { turned_heads: true, ..Written::plain("llama") },
+};

@@ -2,7 +2,7 @@
 //!
 //! Source: `modeling_phi3.py` in transformers 5.
 
-use crate::family::{Blueprint, Family, Layout};
+use crate::family::{Blueprint, Family, Layout, Written};
 
 pub(super) const PHI3: Family = Family {
     hf: &["Phi3ForCausalLM"],
@@ -11,4 +11,5 @@ pub(super) const PHI3: Family = Family {
         Blueprint { layout: Layout::Fused, ..Blueprint::llama(config)? }
             .with_windows(config, |_| true)
     },
+    written: Written::plain("phi3"),
 };

@@ -2,7 +2,7 @@
 //!
 //! Source: `modeling_qwen2.py` in transformers 5.
 
-use crate::family::{Blueprint, Family};
+use crate::family::{Blueprint, Family, Written};
 
 pub(super) const QWEN2: Family = Family {
     hf: &["Qwen2ForCausalLM"],
@@ -15,4 +15,5 @@ pub(super) const QWEN2: Family = Family {
         let full = config.optional_size("max_window_layers")?.unwrap_or(blueprint.layers());
         blueprint.with_windows(config, |layer| layer >= full)
     },
+    written: Written::plain("qwen2"),
 };

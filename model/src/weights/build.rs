@@ -10,7 +10,7 @@ use super::{Keep, LoadError, Source};
 use crate::config::Config;
 use crate::decoder::{Decoder, Table};
 use crate::families::{FAMILIES, by_gguf, by_hf};
-use crate::family::{Blueprint, Layout, RopeScaling};
+use crate::family::{Blueprint, Family, Layout, RopeScaling};
 use crate::layers::{Attention, Block, GateUp, Mlp, Norm, QueryKeyValue, frequencies};
 
 pub(super) fn from_hf(
@@ -28,7 +28,7 @@ pub(super) fn from_hf(
     let blueprint = (family.blueprint)(config)?;
     check_divisors(config, &blueprint)?;
     // A checkpoint that carries its own head has one, whatever its configuration says.
-    let build = Build { source, blueprint, keep, device, turn_heads: false };
+    let build = Build { source, family, blueprint, keep, device, turn_heads: false };
     build.decoder()
 }
 
@@ -92,12 +92,13 @@ pub(super) fn from_gguf(
     }
     source.post_norms = blueprint.post_norms;
     // llama.cpp keeps the rows of q and k of its `llama` in the order of interleaved pairs.
-    let turn_heads = architecture == "llama";
-    Build { source: &source, blueprint, keep, device, turn_heads }.decoder()
+    let turn_heads = family.written.turned_heads && family.gguf == family.written.gguf;
+    Build { source: &source, family, blueprint, keep, device, turn_heads }.decoder()
 }
 
 struct Build<'a, S: Source> {
     source: &'a S,
+    family: &'static Family,
     blueprint: Blueprint,
     keep: Keep,
     device: &'a Device,
@@ -123,6 +124,7 @@ impl<S: Source> Build<'_, S> {
             None => global_frequencies.clone(),
         };
         Ok(Decoder {
+            family: self.family,
             device: self.device.clone(),
             embed_tokens,
             blocks,
@@ -255,7 +257,7 @@ impl<S: Source> Build<'_, S> {
 
 /// For each row in half-split order, the row where llama.cpp keeps it: it stores the pairs `(i, i + half)` of
 /// a head side by side.
-fn untwisted(rows: usize, heads: usize) -> Vec<usize> {
+pub(crate) fn untwisted(rows: usize, heads: usize) -> Vec<usize> {
     let head = rows / heads;
     let half = head / 2;
     (0..rows)

@@ -1,15 +1,18 @@
 //! From files to a decoder: names, shapes, formats.
 
-mod build;
+pub(crate) mod build;
 mod gguf;
-mod names;
-mod safetensors;
+mod listing;
+pub(crate) mod names;
+pub(crate) mod safetensors;
 
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use ft_kernels::{Format, Packed, PackedError, SharedBytes};
 use ft_recipes::Quantize;
+
+pub use listing::{Listed, check_numbers, list};
 
 use crate::config::ConfigError;
 use crate::decoder::Decoder;
@@ -137,6 +140,16 @@ pub enum LoadError {
         /// The types that are.
         supported: String,
     },
+    /// A number that nothing can be computed with.
+    #[error("{}: `{name}` holds the number {value}", file.display())]
+    NotFinite {
+        /// The file.
+        file: PathBuf,
+        /// The tensor.
+        name: String,
+        /// The number.
+        value: f32,
+    },
     /// A matrix that cannot be packed as asked.
     #[error("{}: `{name}`: {source}", file.display())]
     Packed {
@@ -158,7 +171,7 @@ pub enum LoadError {
 }
 
 /// Where tensors come from: one of the file forms, under HF's names.
-trait Source {
+pub(crate) trait Source {
     /// For messages.
     fn file(&self) -> &Path;
     /// Whether there is a tensor of that name.

@@ -26,7 +26,7 @@ const INSIDE: &[(&str, &str)] = &[
 /// GGUF's name of a tensor with its ending (`.weight`, `.bias`). `post_norms`: the family has norms
 /// after attention and MLP, so HF's `post_attention_layernorm` is really one; elsewhere that name
 /// is the norm before the MLP.
-pub(super) fn gguf_name(hf: &str, post_norms: bool) -> Option<String> {
+pub(crate) fn gguf_name(hf: &str, post_norms: bool) -> Option<String> {
     let (stem, ending) = hf.rsplit_once('.')?;
     if let Some((_, gguf)) = OUTSIDE.iter().find(|(name, _)| *name == stem) {
         return Some(format!("{gguf}.{ending}"));

@@ -13,6 +13,7 @@ use crate::config::Config;
 /// Bytes of JSON beside weights that are read at most.
 const LARGEST_JSON: u64 = 64 << 20;
 
+#[derive(Debug)]
 struct Place {
     file: usize,
     dtype: Dtype,
@@ -22,7 +23,8 @@ struct Place {
 }
 
 /// The mapped files of a checkpoint and where each tensor is.
-pub(super) struct Folder {
+#[derive(Debug)]
+pub(crate) struct Folder {
     path: PathBuf,
     files: Vec<MappedFile>,
     tensors: BTreeMap<String, Place>,
@@ -49,7 +51,7 @@ fn read_json(file: &Path) -> Result<serde_json::Map<String, Value>, LoadError> {
 
 impl Folder {
     /// Opens and checks all files; reads no tensor.
-    pub(super) fn open(path: &Path) -> Result<(Self, Config), LoadError> {
+    pub(crate) fn open(path: &Path) -> Result<(Self, Config), LoadError> {
         let config_file = path.join("config.json");
         if !config_file.is_file() {
             return Err(LoadError::NotAModel { path: path.to_owned() });
@@ -99,7 +101,7 @@ impl Folder {
 }
 
 /// The safetensors files of a folder: those of the index, or the only one.
-fn shards(path: &Path) -> Result<Vec<PathBuf>, LoadError> {
+pub(super) fn shards(path: &Path) -> Result<Vec<PathBuf>, LoadError> {
     let index = path.join("model.safetensors.index.json");
     if index.is_file() {
         let json = read_json(&index)?;
