@@ -62,8 +62,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", requires = "imatrix")]
     save_imatrix: Option<PathBuf>,
     /// Writes a Modelfile for Ollama beside the file
-    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "")]
-    modelfile: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    #[expect(clippy::option_option, reason = "absent, without a name, with one")]
+    modelfile: Option<Option<PathBuf>>,
 }
 
 /// What is written.
@@ -156,7 +157,7 @@ fn gguf(args: &Args, outgoing: &Outgoing, beside: Beside, format: Option<Format>
     let modelfile = args.modelfile.as_ref().map(|path| {
         let name = args.output.file_name().unwrap_or_default().to_string_lossy();
         let own = args.output.with_file_name("Modelfile");
-        let path = if path.as_os_str().is_empty() { own } else { path.clone() };
+        let path = path.clone().unwrap_or(own);
         (path, modelfile::modelfile(&name, outgoing.template.as_ref(), &outgoing.tokenizer))
     });
     if let Some((path, _)) = &modelfile {

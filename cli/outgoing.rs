@@ -23,7 +23,7 @@ use crate::rows::Rows;
 use crate::source::{self, Located};
 
 /// Tokens of the rows that a model is judged by.
-const JUDGED_TOKENS: usize = 2048;
+const JUDGED_TOKENS: usize = 1024;
 /// Conversations that are rendered in both templates.
 const RENDERED: usize = 8;
 /// For a model that nobody named rows for.
