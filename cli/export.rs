@@ -17,8 +17,9 @@ use ft_datasets::tokenizer::Tokenizer;
 use ft_kernels::Format as BlockFormat;
 use ft_kernels::device::{DeviceName, device};
 use ft_model::export::{
-    Choice, FolderFormat, Format, Importance, Mlx, WrittenFolder, adapter_plan, folder_tensors,
-    importance, pieces, plan, read_mlx, verify, write, write_adapter, write_folder, write_mlx,
+    Choice, ExportError, FolderFormat, Format, Importance, Mlx, WrittenFolder, adapter_plan,
+    folder_tensors, importance, pieces, plan, read_mlx, verify, write, write_adapter, write_folder,
+    write_mlx,
 };
 use ft_model::{Decoder, Input, Keep};
 use ft_trainer::manifest::FileDigest;
@@ -291,9 +292,8 @@ fn mlx(args: &Args, outgoing: &Outgoing, beside: Beside) -> Result<()> {
     let beside = beside.folder()?;
     let small = files::folder_files(outgoing, "float16", Some(Mlx::config()))?;
     let begun = std::time::Instant::now();
-    let written = folder(&beside, &small, bytes, &mut |path, progress| {
-        write_mlx(path, &all, SHARD, progress)
-    })?;
+    let written =
+        folder(&beside, &small, bytes, &|path, progress| write_mlx(path, &all, SHARD, progress))?;
     let encoding = begun.elapsed();
     let read = read_mlx(beside.path(), &outgoing.decoder)
         .context("the written folder cannot be read back")
@@ -307,15 +307,16 @@ fn mlx(args: &Args, outgoing: &Outgoing, beside: Beside) -> Result<()> {
 /// Bytes of a file of a folder.
 const SHARD: usize = 5_000_000_000;
 
+/// Writes tensors into a folder, and says how many bytes it has.
+type WriteTensors<'a> =
+    &'a dyn Fn(&Path, &mut dyn FnMut(u64)) -> Result<WrittenFolder, ExportError>;
+
 /// Writes a folder's small files and its tensors.
 fn folder(
     beside: &Beside,
     small: &[(String, Vec<u8>)],
     bytes: usize,
-    tensors: &mut dyn FnMut(
-        &Path,
-        &mut dyn FnMut(u64),
-    ) -> Result<WrittenFolder, ft_model::export::ExportError>,
+    tensors: WriteTensors<'_>,
 ) -> Result<WrittenFolder> {
     for (name, bytes) in small {
         write_small(&beside.path().join(name), bytes).map_err(Unfinished::mark)?;
@@ -342,7 +343,7 @@ pub(crate) fn hf_folder(
     let beside = beside.folder()?;
     let small = files::folder_files(outgoing, format.torch(), None)?;
     let begun = std::time::Instant::now();
-    let written = folder(&beside, &small, bytes, &mut |path, progress| {
+    let written = folder(&beside, &small, bytes, &|path, progress| {
         write_folder(path, &all, format, shard, progress)
     })?;
     let encoding = begun.elapsed();

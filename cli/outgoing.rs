@@ -194,7 +194,7 @@ impl Outgoing {
         if let Some(recipe) = &self.recipe {
             match prepare(&recipe.data, &self.tokenizer, PrepareOptions::default()) {
                 Ok(prepared) => {
-                    let conversations = self.conversations(recipe)?;
+                    let conversations = conversations(recipe)?;
                     let held_out = !prepared.held_out.is_empty();
                     let examples = if held_out { prepared.held_out } else { prepared.train };
                     let from = if held_out { "held-out rows" } else { "training rows" };
@@ -263,19 +263,19 @@ impl Outgoing {
         })?;
         Ok((examples.into_iter().map(|(example, _)| example).collect(), conversations))
     }
+}
 
-    /// The first conversations of a recipe's data sets.
-    fn conversations(&self, recipe: &Recipe) -> Result<Vec<Conversation>> {
-        let mut found = Vec::new();
-        for dataset in &recipe.data.datasets {
-            for row in rows(dataset, Limits::default())?.take(RENDERED) {
-                let Ok(row) = row else { continue };
-                if let Ok(Shaped::Chat(conversation)) = shape(row.fields, dataset, &recipe.data) {
-                    found.push(conversation);
-                }
+/// The first conversations of a recipe's data sets.
+fn conversations(recipe: &Recipe) -> Result<Vec<Conversation>> {
+    let mut found = Vec::new();
+    for dataset in &recipe.data.datasets {
+        for row in rows(dataset, Limits::default())?.take(RENDERED) {
+            let Ok(row) = row else { continue };
+            if let Ok(Shaped::Chat(conversation)) = shape(row.fields, dataset, &recipe.data) {
+                found.push(conversation);
             }
         }
-        found.truncate(RENDERED);
-        Ok(found)
     }
+    found.truncate(RENDERED);
+    Ok(found)
 }

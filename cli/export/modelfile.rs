@@ -3,6 +3,8 @@
 //! The chat template is Jinja, and Ollama's is Go. It is rendered with marks in the place of messages, and what stands
 //! around them becomes the Go template; a conversation rendered by both must then be the same text.
 
+use std::fmt::Write as _;
+
 use ft_datasets::chat::{Conversation, Message};
 use ft_datasets::template::{RenderOptions, Template};
 use ft_datasets::tokenizer::Tokenizer;
@@ -32,7 +34,9 @@ struct Parts {
 pub(crate) fn modelfile(file: &str, template: Option<&Template>, tokenizer: &Tokenizer) -> String {
     let mut text = format!("FROM ./{file}\n");
     match template.map(|template| go_template(template, tokenizer)) {
-        Some(Some(go)) => text += &format!("TEMPLATE \"\"\"{go}\"\"\"\n"),
+        Some(Some(go)) => {
+            let _ = writeln!(text, "TEMPLATE \"\"\"{go}\"\"\"");
+        }
         Some(None) => {
             text += "# The chat template does more than Go's can be made to say; Ollama reads the one in the file.\n";
         }
@@ -40,7 +44,7 @@ pub(crate) fn modelfile(file: &str, template: Option<&Template>, tokenizer: &Tok
     }
     for id in tokenizer.eos_ids() {
         if let Some(stop) = tokenizer.token(*id).filter(|stop| !stop.contains('"')) {
-            text += &format!("PARAMETER stop \"{stop}\"\n");
+            let _ = writeln!(text, "PARAMETER stop \"{stop}\"");
         }
     }
     text
@@ -88,7 +92,8 @@ fn go_template(template: &Template, tokenizer: &Tokenizer) -> Option<String> {
         let Some(around) = around else { continue };
         let before = if role == "system" { begun(&around.before) } else { around.before.clone() };
         let (before, behind) = (escaped(&before)?, escaped(&around.behind)?);
-        go += &format!("{{{{ {branch} eq .Role \"{role}\" }}}}{before}{{{{ .Content }}}}{behind}");
+        let _ =
+            write!(go, "{{{{ {branch} eq .Role \"{role}\" }}}}{before}{{{{ .Content }}}}{behind}");
         branch = "else if";
     }
     go += "{{ end }}{{- end }}";
@@ -107,7 +112,7 @@ fn as_go(parts: &Parts, roles: &[(&str, &str)]) -> String {
             _ => Some(&parts.assistant),
         };
         if let Some(around) = around {
-            text += &format!("{}{content}{}", around.before, around.behind);
+            let _ = write!(text, "{}{content}{}", around.before, around.behind);
         }
     }
     text + &parts.opening

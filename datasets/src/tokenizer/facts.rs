@@ -17,7 +17,7 @@ const MOST_ID: u64 = (1 << 24) - 1;
 const LONGEST_PATTERN: usize = 16 << 10;
 /// From so many tokens on a byte-pair vocabulary must have merges; 256 bytes and special tokens
 /// need none.
-const BYTES_ONLY: usize = 1024;
+pub(super) const BYTES_ONLY: usize = 1024;
 
 /// What the file says about itself, without its vocabulary.
 #[derive(Debug, Deserialize)]

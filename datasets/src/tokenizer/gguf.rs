@@ -19,6 +19,7 @@ use tokenizers::normalizers::{NFC, NormalizerWrapper, Prepend, Replace};
 use tokenizers::{AddedToken, Tokenizer as Inner};
 
 use super::error::TokenizerFault;
+use super::facts::BYTES_ONLY;
 use super::pre::Pre;
 use super::{Named, Parts, templates::ChatTemplates};
 
@@ -147,7 +148,8 @@ fn byte_level(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<Inner, Tok
     let tokens = vocabulary.tokens.len();
     let lines: &ft_gguf::Strings = metadata
         .strings("tokenizer.ggml.merges")?
-        .filter(|merges| !merges.is_empty())
+        // Bytes alone need none.
+        .filter(|merges| !merges.is_empty() || tokens <= BYTES_ONLY)
         .ok_or(TokenizerFault::NoMerges { tokens })?;
     let mut merges = Merges::with_capacity(lines.len());
     for (index, line) in lines.iter().enumerate() {

@@ -63,7 +63,6 @@ pub(crate) mod f32_block {
         out[0] = f32::from_le_bytes(*block);
     }
 
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape of every encoder")]
     #[inline(always)]
     pub(crate) fn encode_block(values: &[f32; LEN], block: &mut [u8; BYTES]) {
         *block = values[0].to_le_bytes();
@@ -80,7 +79,6 @@ pub(crate) mod f16_block {
         out[0] = super::f16_to_f32(u16::from_le_bytes(*block));
     }
 
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape of every encoder")]
     #[inline(always)]
     pub(crate) fn encode_block(values: &[f32; LEN], block: &mut [u8; BYTES]) {
         *block = super::f32_to_f16(values[0]).to_le_bytes();
@@ -97,7 +95,6 @@ pub(crate) mod bf16_block {
         out[0] = super::bf16_to_f32(u16::from_le_bytes(*block));
     }
 
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape of every encoder")]
     #[inline(always)]
     pub(crate) fn encode_block(values: &[f32; LEN], block: &mut [u8; BYTES]) {
         *block = super::f32_to_bf16(values[0]).to_le_bytes();

@@ -6,6 +6,10 @@
 //!
 //! All groups of a block are searched side by side: values are turned so that `[i][g]` is value i of group g, and every
 //! loop over groups becomes vector instructions, without a sum across a vector.
+#![expect(
+    clippy::needless_range_loop,
+    reason = "lanes of several arrays at once, which the compiler makes vectors of"
+)]
 
 use super::float16::{f16_to_f32, f32_to_f16};
 

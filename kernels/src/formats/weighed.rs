@@ -2,6 +2,10 @@
 //!
 //! Without importance these formats are written as ggml's reference does; with it, codes and scale are those with the
 //! least weighed squared error among some candidates, each refined.
+#![expect(
+    clippy::needless_range_loop,
+    reason = "lanes of several arrays at once, which the compiler makes vectors of"
+)]
 
 use super::search::{least_and_most, nearest, signed_largest, through_f16};
 

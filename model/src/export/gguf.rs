@@ -123,9 +123,10 @@ pub fn plan(
             (true, false) => Kind::F16,
         })
     };
-    let dims = |piece: &Piece<'_>| match piece.is_matrix {
-        true => vec![piece.cols as u64, piece.rows as u64],
-        false => vec![piece.cols as u64],
+    let dims = |piece: &Piece<'_>| {
+        let mut dims = vec![piece.cols as u64];
+        dims.extend(piece.is_matrix.then_some(piece.rows as u64));
+        dims
     };
     let name_of = |piece: &Piece<'_>| {
         gguf_name(&piece.name, b.post_norms).ok_or_else(|| ExportError::Inexpressible {

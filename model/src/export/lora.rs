@@ -84,7 +84,9 @@ pub fn adapter_plan(decoder: &Decoder) -> Result<AdapterPlan, ExportError> {
         let (a, mut b) = (floats(a), floats(b));
         let rest = times_rank(adapter.scale, rank) / alpha;
         if (rest - 1.0).abs() > f32::EPSILON {
-            b.iter_mut().for_each(|value| *value *= rest);
+            for value in &mut b {
+                *value *= rest;
+            }
         }
         let heads = match projection.name.rsplit('.').next() {
             Some("q_proj") => Some(decoder.blueprint.heads),

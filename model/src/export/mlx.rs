@@ -226,8 +226,8 @@ fn fit(values: &[f32]) -> (f32, f32) {
                 break;
             }
             #[expect(clippy::cast_possible_truncation, reason = "of the size of the values")]
-            let refined = ((n * xq - q * x) / determinant, (qq * x - q * xq) / determinant);
-            (scale, bias) = (refined.0 as f32, refined.1 as f32);
+            let refined = |number: f64| (number / determinant) as f32;
+            (scale, bias) = (refined(n * xq - q * x), refined(qq * x - q * xq));
         }
     }
     (best.1, best.2)
