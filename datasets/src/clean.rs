@@ -21,13 +21,17 @@ pub mod rule;
 pub mod spool;
 pub mod stage;
 
+mod before;
 mod duplicates;
 mod encoding;
 mod error;
+mod html;
 mod language;
 mod rules;
 mod shape;
+pub mod text;
 
+pub use before::CleanedData;
 pub use error::CleanError;
 pub use pipeline::{Output, clean};
 pub use plan::Plan;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use ft_adapters::{AdapterFileError, TargetError};
+use ft_datasets::clean::CleanError;
 use ft_datasets::prepare::DataError;
 use ft_model::{LoadError, TableError};
 
@@ -18,6 +19,9 @@ pub enum TrainError {
     /// The rows.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// The cleaning of the rows.
+    #[error(transparent)]
+    Clean(#[from] CleanError),
     /// The base.
     #[error(transparent)]
     Load(#[from] LoadError),

@@ -90,6 +90,9 @@ pub struct RunManifest {
     pub model_files: Vec<FileDigest>,
     /// The files of rows.
     pub row_files: Vec<FileDigest>,
+    /// What became of the rows of each data set under the recipe's `clean`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cleaning: Vec<Value>,
     /// SHA-256 of the chat template, if there is one.
     pub template_sha256: Option<String>,
     /// SHA-256 of the tokenizer.
@@ -255,6 +258,7 @@ pub(crate) mod tests {
             }),
             model_files: vec![file("model.gguf")],
             row_files: vec![file("rows.jsonl")],
+            cleaning: Vec::new(),
             template_sha256: None,
             tokenizer_sha256: Some(sha256(b"t")),
             binary_sha256: Some(sha256(b"b")),

@@ -460,6 +460,7 @@ fn manifest(session: &Session<'_>, ready: &Ready) -> Result<RunManifest, TrainEr
         recipe: canonical,
         model_files,
         row_files: row_files.collect(),
+        cleaning: ready.prepared.report.cleaning.clone(),
         template_sha256: session.tokenizer.chat_template().map(|text| sha256(text.as_bytes())),
         tokenizer_sha256: Some(session.tokenizer.sha256().to_owned()),
         binary_sha256: binary,

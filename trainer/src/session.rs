@@ -4,8 +4,9 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use ft_adapters::{PeftAdapter, attach};
+use ft_datasets::clean::CleanedData;
 use ft_datasets::loader::{Loader, MicroBatch, RunLength, evaluation_batches};
-use ft_datasets::prepare::{PrepareOptions, Prepared, prepare};
+use ft_datasets::prepare::{PrepareOptions, Prepared, hash_files, prepare};
 use ft_datasets::tokenizer::Tokenizer;
 use ft_kernels::device::DeviceName;
 use ft_model::{Decoder, Keep};
@@ -50,10 +51,34 @@ impl Session<'_> {
         &self.loaded.recipe
     }
 
+    /// Reads the rows, cleaned if the recipe says so.
+    fn rows(&self) -> Result<Prepared, TrainError> {
+        let recipe = self.recipe();
+        let Some(rules) = &recipe.clean else {
+            return Ok(prepare(&recipe.data, self.tokenizer, PrepareOptions::default())?);
+        };
+        let data = &recipe.data;
+        let cleaned = CleanedData::new(data, rules, None)?;
+        let mut prepared = prepare(&cleaned.section, self.tokenizer, PrepareOptions::default())?;
+        let mut report = prepared.report;
+        // A run is about the files that the recipe names, not about their cleaned copies.
+        report.files = hash_files(data.datasets.iter().chain(&data.test_datasets))
+            .map_err(ft_datasets::prepare::DataError::from)?;
+        for (set, source) in report.datasets.iter_mut().zip(&data.datasets) {
+            set.path.clone_from(&source.path);
+        }
+        report.cleaning = cleaned.account();
+        prepared.report = report;
+        for at in prepared.train_origins.iter_mut().chain(&mut prepared.held_out_origins) {
+            *at = cleaned.origin(at);
+        }
+        Ok(prepared)
+    }
+
     /// Reads the rows, loads the base and attaches the adapters.
     pub(crate) fn ready(&self) -> Result<Ready, TrainError> {
         let recipe = self.recipe();
-        let prepared = prepare(&recipe.data, self.tokenizer, PrepareOptions::default())?;
+        let prepared = self.rows()?;
         let mut decoder =
             ft_model::load(self.model_path, Keep::of(&recipe.model.quantize)?, &self.device)?;
         decoder.set_compute(match recipe.model.compute {

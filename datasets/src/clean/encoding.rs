@@ -10,7 +10,7 @@ use std::path::Path;
 use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
 use encoding_rs::{Decoder, Encoding, UTF_8, UTF_16BE, UTF_16LE};
 
-use crate::source::{Limits, SourceError, expand};
+use crate::source::{Limits, SourceError, expand, read_error};
 
 /// Bytes that are looked at.
 const SAMPLE: usize = 1 << 20;
@@ -27,8 +27,9 @@ pub(crate) struct Opened {
 
 /// Opens a file and decodes it if it is not UTF-8.
 pub(crate) fn open(path: &Path, limits: Limits) -> Result<Opened, SourceError> {
-    let fault = |source| SourceError::Io { path: path.to_owned(), source };
-    let encoding = sniff(expand(path, limits)?).map_err(|error| reported(path, error))?;
+    let fault = |error| read_error(path, error);
+    // Who reads the rows meets the same fault, and then knows at which of them.
+    let encoding = sniff(expand(path, limits)?).unwrap_or_default();
     let mut raw = BufReader::with_capacity(1 << 17, expand(path, limits)?);
     let Some(encoding) = encoding else {
         if raw.fill_buf().map_err(fault)?.starts_with(b"\xEF\xBB\xBF") {
@@ -40,11 +41,6 @@ pub(crate) fn open(path: &Path, limits: Limits) -> Result<Opened, SourceError> {
     let decoding = Decoding { raw, decoder, ended: false };
     let text = Box::new(BufReader::with_capacity(1 << 17, decoding));
     Ok(Opened { text, decoded: Some(encoding.name()) })
-}
-
-/// An error while reading; a bomb stays one.
-fn reported(path: &Path, error: io::Error) -> SourceError {
-    crate::source::read_error(path, error)
 }
 
 /// The encoding of a text, if it is not UTF-8.

@@ -36,6 +36,12 @@ pub enum CleanError {
         /// The last of them with its reason.
         last: String,
     },
+    /// A data set that breaks off.
+    #[error("{problem}")]
+    Broken {
+        /// Where and why.
+        problem: String,
+    },
     /// The output is one of the inputs.
     #[error("`{}` is read and written at once\n  = help: name another output", path.display())]
     SameFile {

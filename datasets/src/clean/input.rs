@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ft_recipes::DatasetSource;
 use serde_json::Value;
 
 use super::encoding;
@@ -97,6 +98,11 @@ enum Open {
     },
 }
 
+/// The number of a file among the inputs (a decoded copy has none).
+fn number_of(files: &[Arc<Path>], file: &Path) -> Option<u32> {
+    files.iter().position(|other| **other == *file).and_then(|at| u32::try_from(at).ok())
+}
+
 /// The data files of a folder, by name.
 fn folder(path: &Path) -> Result<Vec<Arc<Path>>, CleanError> {
     let fault = |source| SourceError::Io { path: path.to_owned(), source };
@@ -131,6 +137,14 @@ impl Input {
             }
         }
         Ok(Self { files, next: 0, open: None, limits, broken: Vec::new() })
+    }
+
+    /// The rows of a recipe's data set, as training would read them.
+    pub(crate) fn dataset(source: &DatasetSource, limits: Limits) -> Result<Self, CleanError> {
+        let files: Vec<Arc<Path>> = source::files(source)?.into_iter().map(Arc::from).collect();
+        let rows = source::rows(source, limits)?;
+        let open = Open::Rows { rows, last: Position::Line(0), decoded: None, _text: None };
+        Ok(Self { next: files.len(), files, open: Some(open), limits, broken: Vec::new() })
     }
 
     pub(crate) fn files(&self) -> &[Arc<Path>] {
@@ -217,10 +231,12 @@ impl Input {
                 Some(Ok(row)) => {
                     *last = row.at.position;
                     let text = Value::Object(row.fields).to_string();
+                    let file = number_of(&self.files, &row.at.file).unwrap_or(file);
                     batch.push(file, row.at.position, text.as_bytes(), *decoded);
                 }
                 Some(Err(Problem::Bad(bad))) => {
                     *last = bad.at.position;
+                    let file = number_of(&self.files, &bad.at.file).unwrap_or(file);
                     batch.fault(file, bad.at.position, bad.fault.to_string());
                 }
                 Some(Err(Problem::Fatal(error))) => {

@@ -9,6 +9,8 @@ pub(crate) enum Language {
     Japanese,
     /// Characters that Chinese and Japanese share, too few to tell.
     Han,
+    /// One of the languages in Cyrillic letters.
+    Cyrillic,
     /// What whatlang calls it.
     Other(Lang),
 }
@@ -18,8 +20,13 @@ impl Language {
     pub(crate) fn differs(self, other: Self) -> bool {
         let chinese = |it| it == Self::Other(Lang::Cmn);
         let han = |it| matches!(it, Self::Han | Self::Japanese) || chinese(it);
+        let cyrillic = |it| {
+            use Lang::{Bel, Bul, Mkd, Rus, Srp, Ukr};
+            matches!(it, Self::Cyrillic | Self::Other(Bel | Bul | Mkd | Rus | Srp | Ukr))
+        };
         match (self, other) {
             (Self::Han, other) | (other, Self::Han) => !han(other),
+            (Self::Cyrillic, other) | (other, Self::Cyrillic) => !cyrillic(other),
             (one, other) => one != other,
         }
     }
@@ -29,6 +36,7 @@ impl Language {
         match self {
             Self::Japanese => "Japanese",
             Self::Han => "Chinese characters",
+            Self::Cyrillic => "Cyrillic letters",
             Self::Other(Lang::Cmn) => "Chinese",
             Self::Other(lang) => lang.eng_name(),
         }
@@ -184,10 +192,13 @@ pub(crate) fn of(text: &str) -> Option<Language> {
             return None;
         }
         let info = whatlang::detect(head)?;
-        // Scripts of one language need no confidence.
-        let sure =
-            !matches!(info.script(), Script::Latin | Script::Cyrillic) || info.confidence() > 0.8;
-        return sure.then(|| Language::Other(info.lang()));
+        let sure = info.confidence() > 0.8;
+        return match info.script() {
+            Script::Cyrillic if !sure => Some(Language::Cyrillic),
+            Script::Latin if !sure => None,
+            // Other scripts are of one language, or of a few that are rarely mixed up.
+            _ => Some(Language::Other(info.lang())),
+        };
     }
     latin(head)
 }
@@ -248,9 +259,9 @@ mod tests {
             Some("French")
         );
         assert_eq!(name("Wie hoch ist der Berg und wie kommt man auf den Gipfel?"), Some("German"));
-        assert_eq!(
-            name("Какая столица России и сколько людей там живёт сегодня?"),
-            Some("Russian")
+        let russian = of("Какая столица России и сколько людей там живёт сегодня?").unwrap();
+        assert!(
+            russian.differs(Language::Other(Lang::Eng)) && !russian.differs(Language::Cyrillic)
         );
         assert_eq!(name("Paris"), None);
         assert_eq!(name("x = [i for i in range(10)]; print(x)"), None);

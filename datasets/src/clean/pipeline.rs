@@ -1,5 +1,6 @@
 //! Input to output: batches judged on all cores, taken up in the order of the input.
 
+use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,14 +12,15 @@ use tempfile::NamedTempFile;
 
 use super::error::CleanError;
 use super::input::{Batch, Input, Raw};
+use super::language::{self, Language};
 use super::plan::Plan;
 use super::record::Record;
-use super::report::{FileCount, RuleCount, Summary};
+use super::report::{Cluster, FileCount, RuleCount, Summary};
 use super::rule::{Finding, Verdict, excerpt};
 use super::spool::{Spool, persist};
 use super::stage::Fallen;
-use super::{Shape, encoding};
-use crate::source::{Fault, Limits, parse_object};
+use super::{Shape, encoding, html};
+use crate::source::{Fault, Limits, Place, parse_object};
 
 /// Files that cleaning writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,12 +29,21 @@ pub struct Output {
     pub kept: PathBuf,
     /// Dropped rows, each with its place, rule, reason and evidence.
     pub dropped: PathBuf,
+    /// What became of the rows, as a page.
+    pub report_html: PathBuf,
+    /// The same as JSON.
+    pub report_json: PathBuf,
 }
 
 impl Output {
     /// The files beside `kept`: `OUT.jsonl` has `OUT.dropped.jsonl`.
     pub fn beside(kept: &Path) -> Self {
-        Self { kept: kept.to_owned(), dropped: kept.with_extension("dropped.jsonl") }
+        Self {
+            kept: kept.to_owned(),
+            dropped: kept.with_extension("dropped.jsonl"),
+            report_html: kept.with_extension("report.html"),
+            report_json: kept.with_extension("report.json"),
+        }
     }
 }
 
@@ -40,6 +51,10 @@ impl Output {
 const READ: &str = "read";
 /// The rule name of rows without a known shape.
 const SHAPE: &str = "shape";
+/// Places of a group that the report names.
+const AMONG: usize = 6;
+/// Groups that the report shows.
+const CLUSTERS: usize = 50;
 /// Characters of a row that cannot be read, as shown among the dropped.
 const SHOWN: usize = 2000;
 
@@ -57,15 +72,26 @@ pub fn clean(
     output: &Output,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Summary, CleanError> {
-    let mut input = Input::new(inputs, plan.limits)?;
+    let input = Input::new(inputs, plan.limits)?;
     for file in input.files() {
-        for written in [&output.kept, &output.dropped] {
+        let Output { kept, dropped, report_html, report_json } = output;
+        for written in [kept, dropped, report_html, report_json] {
             let same = |path: &Path| path.canonicalize().ok();
             if written.exists() && same(file) == same(written) {
                 return Err(CleanError::SameFile { path: written.clone() });
             }
         }
     }
+    run(input, plan, output, progress).map(|(summary, _)| summary)
+}
+
+/// The same for an open input; the places of the kept rows besides.
+pub(super) fn run(
+    mut input: Input,
+    plan: &mut Plan,
+    output: &Output,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(Summary, Vec<Place>), CleanError> {
     let threads = plan.threads.map_or(0, std::num::NonZeroUsize::get);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
     let mut sink = Sink::new(output, &input, plan)?;
@@ -84,11 +110,24 @@ pub fn clean(
     sink.finish(output, plan)
 }
 
+/// Writes a file beside its place and renames it.
+fn write(path: &Path, text: &str) -> Result<(), CleanError> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let file = tempfile::Builder::new().prefix(".clean-").tempfile_in(folder);
+    let mut file = file.map_err(CleanError::io(path))?;
+    file.write_all(text.as_bytes()).map_err(CleanError::io(path))?;
+    persist(file, path)
+}
+
 /// What one row came to, on whatever thread.
 enum Judged {
     Kept {
         line: String,
         shape: Shape,
+        facts: Facts,
         repairs: Vec<(&'static str, Finding)>,
         signatures: Vec<Vec<u8>>,
     },
@@ -97,6 +136,25 @@ enum Judged {
         shape: Option<Shape>,
         finding: Finding,
     },
+}
+
+/// What the report says of a kept row.
+struct Facts {
+    question: usize,
+    answer: usize,
+    language: Option<&'static str>,
+}
+
+impl Facts {
+    fn of(record: &Record) -> Self {
+        let last = record.last_answer();
+        let before = &record.turns[..last.unwrap_or(record.turns.len())];
+        Self {
+            question: before.iter().map(|turn| turn.text.chars().count()).sum(),
+            answer: record.answer().chars().count(),
+            language: language::of(record.answer()).map(Language::name),
+        }
+    }
 }
 
 fn judge(row: &Raw, batch: &Batch, files: &[Arc<Path>], plan: &Plan) -> Judged {
@@ -119,8 +177,7 @@ fn judge(row: &Raw, batch: &Batch, files: &[Arc<Path>], plan: &Plan) -> Judged {
     let fields = match fields {
         Ok(fields) => fields,
         Err(fault) => {
-            let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(400)]);
-            return dropped(READ, Finding::new(fault.to_string(), &shown));
+            return dropped(READ, unreadable(&fault, bytes));
         }
     };
     let mut record = match Record::open(fields, row.place(files)) {
@@ -140,8 +197,24 @@ fn judge(row: &Raw, batch: &Batch, files: &[Arc<Path>], plan: &Plan) -> Judged {
         }
     }
     let signatures = plan.stages.iter().map(|stage| stage.sign(&record)).collect();
-    let (shape, repairs) = (record.shape, record.repairs().to_vec());
-    Judged::Kept { line: record.into_line(plan.provenance), shape, repairs, signatures }
+    let (shape, repairs, facts) = (record.shape, record.repairs().to_vec(), Facts::of(&record));
+    Judged::Kept { line: record.into_line(plan.provenance), shape, facts, repairs, signatures }
+}
+
+/// A fault without what differs from row to row, and that as evidence.
+fn unreadable(fault: &Fault, bytes: &[u8]) -> Finding {
+    let (reason, place) = match fault {
+        Fault::Json { problem, column } => (format!("not JSON: {problem}"), *column),
+        Fault::Utf8 { byte } => ("bytes that are not UTF-8".to_owned(), *byte),
+        Fault::Nul { byte } => ("NUL bytes, as in UTF-16 or after a crash".to_owned(), *byte),
+        Fault::TwiceNamed { key } => (format!("key `{}` twice", excerpt(key, 40)), 1),
+        other => (other.to_string(), 1),
+    };
+    let start = place.saturating_sub(60).min(bytes.len());
+    let shown = String::from_utf8_lossy(&bytes[start..bytes.len().min(start + 400)]);
+    let shown = shown.trim_start_matches('\u{FFFD}');
+    let evidence = if place > 1 { format!("byte {place}: …{shown}") } else { shown.to_owned() };
+    Finding::new(reason, &evidence)
 }
 
 /// A row that can be read after all.
@@ -173,6 +246,8 @@ struct Sink {
     summary: Summary,
     last_bad: String,
     limits: Limits,
+    /// By rule and row that stays: how many go for it, and the places of the first few.
+    groups: BTreeMap<(&'static str, u32), (u64, Vec<String>)>,
 }
 
 impl Sink {
@@ -198,7 +273,15 @@ impl Sink {
         let file = file.map_err(CleanError::io(&output.dropped))?;
         let dropped = BufWriter::with_capacity(1 << 18, file);
         let (dropped_path, limits) = (output.dropped.clone(), plan.limits);
-        Ok(Self { spool, dropped, dropped_path, summary, last_bad: String::new(), limits })
+        Ok(Self {
+            spool,
+            dropped,
+            dropped_path,
+            summary,
+            last_bad: String::new(),
+            limits,
+            groups: BTreeMap::new(),
+        })
     }
 
     fn count(&mut self, rule: &str) -> &mut RuleCount {
@@ -228,7 +311,7 @@ impl Sink {
                 }
                 self.drop_row(rule, &place, &finding, None, batch.bytes(row))
             }
-            Judged::Kept { line, shape, repairs, signatures } => {
+            Judged::Kept { line, shape, facts, repairs, signatures } => {
                 *self.summary.shapes.entry(shape.name()).or_default() += 1;
                 let number = self.spool.len();
                 if number == u32::MAX {
@@ -237,8 +320,7 @@ impl Sink {
                 for (stage, signature) in plan.stages.iter_mut().zip(signatures) {
                     if let Some(fallen) = stage.add(number, signature) {
                         let name = stage.name();
-                        let instead = fallen.instead.and_then(|row| self.spool.place(row));
-                        let instead = instead.map(|place| place.to_string());
+                        let instead = self.group(name, fallen.instead, &place);
                         let bytes = batch.bytes(row);
                         return self.drop_row(name, &place, &fallen.finding, instead, bytes);
                     }
@@ -248,16 +330,46 @@ impl Sink {
                 }
                 self.summary.repaired += u64::from(!repairs.is_empty());
                 self.summary.kept += 1;
+                self.summary.answer_characters.add(facts.answer);
+                self.summary.question_characters.add(facts.question);
+                let language = facts.language.unwrap_or("not clear");
+                match self.summary.languages.get_mut(language) {
+                    Some(count) => *count += 1,
+                    None => drop(self.summary.languages.insert(language.to_owned(), 1)),
+                }
                 self.summary.files[row.file as usize].kept += 1;
                 self.spool.push(&line, row.file, row.position)
             }
         }
     }
 
+    /// Counts a row to the group of the row that stays for it, and names that one.
+    fn group(&mut self, rule: &'static str, stays: Option<u32>, place: &Place) -> Option<String> {
+        let row = stays?;
+        let (dropped, among) = self.groups.entry((rule, row)).or_default();
+        *dropped += 1;
+        if among.len() < AMONG {
+            among.push(place.to_string());
+        }
+        self.spool.place(row).map(|place| place.to_string())
+    }
+
+    /// The largest groups.
+    fn clusters(&mut self) -> Vec<Cluster> {
+        let mut groups: Vec<_> = std::mem::take(&mut self.groups).into_iter().collect();
+        groups.sort_by_key(|((_, row), (dropped, _))| (u64::MAX - dropped, *row));
+        groups.truncate(CLUSTERS);
+        let cluster = |((rule, row), (dropped, among)): ((&str, u32), (u64, Vec<String>))| {
+            let stays = self.spool.place(row).map(|place| place.to_string()).unwrap_or_default();
+            Cluster { rule: rule.to_owned(), stays, dropped, among }
+        };
+        groups.into_iter().map(cluster).collect()
+    }
+
     fn drop_row(
         &mut self,
         rule: &'static str,
-        place: &crate::source::Place,
+        place: &Place,
         finding: &Finding,
         instead: Option<String>,
         bytes: &[u8],
@@ -307,7 +419,11 @@ impl Sink {
         Ok(())
     }
 
-    fn finish(mut self, output: &Output, plan: &mut Plan) -> Result<Summary, CleanError> {
+    fn finish(
+        mut self,
+        output: &Output,
+        plan: &mut Plan,
+    ) -> Result<(Summary, Vec<Place>), CleanError> {
         for stage in &mut plan.stages {
             let mut fallen = stage.finish(&mut self.spool)?;
             fallen.sort_by_key(|fallen| fallen.row);
@@ -316,8 +432,7 @@ impl Sink {
                     continue;
                 };
                 let line = self.spool.line(row)?;
-                let instead = instead.and_then(|row| self.spool.place(row));
-                let instead = instead.map(|place| place.to_string());
+                let instead = self.group(stage.name(), instead, &place);
                 self.drop_row(stage.name(), &place, &finding, instead, line.as_bytes())?;
                 if let Some(file) = self.spool.file_of(row) {
                     self.summary.files[file as usize].kept -= 1;
@@ -326,13 +441,18 @@ impl Sink {
                 self.spool.fell(row);
             }
         }
+        self.summary.clusters = self.clusters();
         self.dropped.flush().map_err(CleanError::io(&self.dropped_path))?;
         let dropped = self.dropped.into_inner().map_err(|error| CleanError::Io {
             path: output.dropped.clone(),
             source: error.into_error(),
         })?;
+        let places = self.spool.places();
         self.spool.finish(&output.kept)?;
         persist(dropped, &output.dropped)?;
-        Ok(self.summary)
+        let json = serde_json::to_string_pretty(&self.summary).unwrap_or_default() + "\n";
+        write(&output.report_json, &json)?;
+        write(&output.report_html, &html::page(&self.summary))?;
+        Ok((self.summary, places))
     }
 }

@@ -22,6 +22,7 @@ use super::rules::refusal::Refusal;
 use super::rules::repetition::Repetition;
 use super::rules::roles::Roles;
 use super::rules::secrets::Secrets;
+use super::rules::text::Text;
 use super::rules::truncated::Truncated;
 use super::rules::unicode::Unicode;
 use super::stage::Stage;
@@ -81,7 +82,7 @@ impl Plan {
     ) -> Result<(), CleanError> {
         let repair = action == CleanAction::Repair;
         let rule: Box<dyn Rule> = match rule {
-            CleanRule::Text => return Ok(()),
+            CleanRule::Text => Box::new(Text { repair }),
             CleanRule::Control => Box::new(Control),
             CleanRule::Unicode => Box::new(Unicode),
             CleanRule::Roles => Box::new(Roles { repair }),

@@ -54,7 +54,12 @@ pub(crate) enum Slot {
     /// A field of an object in a field.
     Inner { name: &'static str, key: &'static str },
     /// A message of a list, or a part of its content.
-    Message { list: &'static str, index: usize, key: &'static str, part: Option<usize> },
+    Message {
+        list: &'static str,
+        index: usize,
+        key: &'static str,
+        part: Option<(usize, &'static str)>,
+    },
     /// A message that has no text.
     Nowhere { list: &'static str, index: usize },
     /// A half of a pair in `history`.
@@ -235,7 +240,7 @@ fn slot(fields: &mut Map<String, Value>, slot: Slot) -> Option<&mut Value> {
         Slot::Message { list, index, key, part } => {
             let content = fields.get_mut(list)?.get_mut(index)?.get_mut(key)?;
             match part {
-                Some(part) => content.get_mut(part)?.get_mut("text"),
+                Some((part, key)) => content.get_mut(part)?.get_mut(key),
                 None => Some(content),
             }
         }

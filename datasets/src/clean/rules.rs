@@ -14,5 +14,6 @@ pub(super) mod refusal;
 pub(super) mod repetition;
 pub(super) mod roles;
 pub(super) mod secrets;
+pub(super) mod text;
 pub(super) mod truncated;
 pub(super) mod unicode;

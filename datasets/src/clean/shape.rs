@@ -105,6 +105,11 @@ pub(crate) fn open(fields: &mut Map<String, Value>) -> Result<(Shape, Vec<Turn>)
         }
         return Ok((shape, turns));
     }
+    if fields.contains_key("chosen_messages") && fields.contains_key("rejected_messages") {
+        answers(fields, "chosen_messages", Role::Chosen, &mut turns)?;
+        answers(fields, "rejected_messages", Role::Rejected, &mut turns)?;
+        return Ok((Shape::Preference, turns));
+    }
     if fields.contains_key("chosen") && fields.contains_key("rejected") {
         top_level_system(fields, &mut turns);
         for (name, role) in [
@@ -286,14 +291,23 @@ fn messages(
             Some(Value::Array(parts)) => {
                 let mut first = true;
                 for (part, value) in parts.iter_mut().enumerate() {
-                    if let Some(Value::String(text)) = value.get_mut("text") {
-                        let slot = Slot::Message { list, index, key: what, part: Some(part) };
+                    let is_call = value.get("type").is_some_and(|kind| kind == "tool_call");
+                    let key = if value.get("text").is_some() { "text" } else { "value" };
+                    if let Some(Value::String(text)) = value.get_mut(key) {
+                        let part = Some((part, key));
+                        let slot = Slot::Message { list, index, key: what, part };
                         let mut turn = Turn::new(role, std::mem::take(text), slot);
                         turn.goes_on = !first;
-                        turn.calls = calls;
+                        turn.calls = calls || is_call;
                         first = false;
                         turns.push(turn);
                     }
+                }
+                if first {
+                    // A picture or a sound, and no word.
+                    let mut turn = Turn::new(role, String::new(), Slot::Nowhere { list, index });
+                    turn.calls = true;
+                    turns.push(turn);
                 }
             }
             Some(_) => return shapeless("a message whose content is no text", place()),

@@ -130,6 +130,11 @@ impl Spool {
         Ok(fields.zip(place).and_then(|(fields, at)| Record::open(fields, at).ok()))
     }
 
+    /// Where the rows that are left stood.
+    pub(crate) fn places(&self) -> Vec<Place> {
+        (0..self.len()).filter(|row| self.alive(*row)).filter_map(|row| self.place(row)).collect()
+    }
+
     /// Writes the rows that are left to `output`.
     pub(crate) fn finish(mut self, output: &Path) -> Result<(), CleanError> {
         self.file.flush().map_err(CleanError::io(&self.path))?;

@@ -244,6 +244,9 @@ pub struct DataReport {
     pub held_out: PartReport,
     /// The files and their hashes.
     pub files: Vec<FileHash>,
+    /// What the recipe's `clean` section did before all this, one account a data set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cleaning: Vec<serde_json::Value>,
 }
 
 impl fmt::Display for DataReport {

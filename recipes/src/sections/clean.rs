@@ -120,11 +120,11 @@ impl CleanRule {
         ("ai_speak", Self::AiSpeak),
         ("truncated", Self::Truncated),
         ("fences", Self::Fences),
-        ("language", Self::Language),
         ("length", Self::Length),
         ("repetition", Self::Repetition),
         ("pii", Self::Pii),
         ("secrets", Self::Secrets),
+        ("language", Self::Language),
         ("json", Self::Json),
         ("duplicates", Self::Duplicates),
     ];

@@ -6,16 +6,16 @@ use crate::clean::record::Record;
 use crate::clean::rule::{Finding, Rule, Verdict, around};
 
 const PHRASES: &str = r"(?xi)
-    \bas\ an?\ (?:ai|artificial\ intelligence|large\ language\ model|language\ model|llm)(?:\ (?:language\ )?(?:model|assistant|chatbot|chat\ bot|program|bot))?(?:\ (?:developed|trained|created|made|built)\ by\ \w+)?(?:,|\ i\b|\ my\b)
-  | \bas\ an?\ (?:ai\ (?:language\ model|assistant|chatbot)|large\ language\ model|language\ model)\b
-  | \bi(?:['’]m|\ am)\ (?:just\ |only\ |merely\ )?an?\ (?:ai\b|artificial\ intelligence|large\ language\ model|language\ model|llm\b|virtual\ assistant)
-  | \bi(?:['’]m|\ am)\ (?:chatgpt|gpt-\d|claude|bard|gemini|bing\ chat)
-  | \b(?:my|the)\ (?:knowledge|training)(?:\ data)?\ (?:cut[-\ ]?off|only\ goes|goes\ up|ends|extends)
-  | \bas\ of\ my\ (?:last\ )?(?:knowledge|training|update|cut[-\ ]?off)
-  | \bmy\ (?:last|latest)\ (?:knowledge\ )?update\ (?:was\ )?in\b
-  | \b(?:i\ (?:was|am|have\ been)|model)\ (?:trained|developed|created)\ by\ (?:openai|anthropic|google|meta|microsoft|alibaba)
-  | \bi\ (?:do\ not|don['’]t)\ have\ (?:personal|any\ personal|real[-\ ]time|human|physical)\ (?:opinions?|feelings?|emotions?|beliefs?|experiences?|preferences?|access|data|bod)
-  | \bopenai['’]s\ (?:use[-\ ]case\ )?polic(?:y|ies)
+    (?-u:\b)as\ an?\ (?:ai|artificial\ intelligence|large\ language\ model|language\ model|llm)(?:\ (?:language\ )?(?:model|assistant|chatbot|chat\ bot|program|bot))?(?:\ (?:developed|trained|created|made|built)\ by\ \w+)?(?:,|\ i(?-u:\b)|\ my(?-u:\b))
+  | (?-u:\b)as\ an?\ (?:ai\ (?:language\ model|assistant|chatbot)|large\ language\ model|language\ model)(?-u:\b)
+  | (?-u:\b)i(?:['’]m|\ am)\ (?:just\ |only\ |merely\ )?an?\ (?:ai(?-u:\b)|artificial\ intelligence|large\ language\ model|language\ model|llm(?-u:\b)|virtual\ assistant)
+  | (?-u:\b)i(?:['’]m|\ am)\ (?:chatgpt|gpt-\d|claude|bard|gemini|bing\ chat)
+  | (?-u:\b)(?:my|the)\ (?:knowledge|training)(?:\ data)?\ (?:cut[-\ ]?off|only\ goes|goes\ up|ends|extends)
+  | (?-u:\b)as\ of\ my\ (?:last\ )?(?:knowledge|training|update|cut[-\ ]?off)
+  | (?-u:\b)my\ (?:last|latest)\ (?:knowledge\ )?update\ (?:was\ )?in(?-u:\b)
+  | (?-u:\b)(?:i\ (?:was|am|have\ been)|model)\ (?:trained|developed|created)\ by\ (?:openai|anthropic|google|meta|microsoft|alibaba)
+  | (?-u:\b)i\ (?:do\ not|don['’]t)\ have\ (?:personal|any\ personal|real[-\ ]time|human|physical)\ (?:opinions?|feelings?|emotions?|beliefs?|experiences?|preferences?|access|data|bod)
+  | (?-u:\b)openai['’]s\ (?:use[-\ ]case\ )?polic(?:y|ies)
   | (?:AI|人工知能|大規模言語モデル|言語モデル|チャットボット)(?:言語モデル|アシスタント|モデル|チャットボット)?(?:として|ですので|なので|であるため|であり、?私)
   | (?:私は|わたしは|僕は)[^。\n]{0,20}(?:AI(?:アシスタント|言語モデル|モデル|です|であ|なの)|人工知能(?:です|であ|なの)|言語モデル(?:です|であ|なの)|ChatGPT)
   | (?:OpenAI|Google|Anthropic|Meta)(?:社)?(?:によって|が|に)(?:開発|訓練|トレーニング|作成|学習)
@@ -41,9 +41,6 @@ impl Rule for AiSpeak {
 
     fn judge(&self, record: &mut Record) -> Verdict {
         for turn in record.turns.iter().filter(|turn| turn.role.is_answer()) {
-            if !may_speak(&turn.text) {
-                continue;
-            }
             if let Some(found) = self.phrases.find(&turn.text) {
                 let evidence = around(&turn.text, found.start(), found.end());
                 return Verdict::Drop(Finding::new("the answer speaks as a model", &evidence));
@@ -51,30 +48,6 @@ impl Rule for AiSpeak {
         }
         Verdict::Keep
     }
-}
-
-/// A quick look for the words without which none of the phrases can be.
-fn may_speak(text: &str) -> bool {
-    let lower = |byte: &u8| byte.to_ascii_lowercase();
-    let has = |word: &[u8]| {
-        text.as_bytes()
-            .windows(word.len())
-            .any(|part| part.iter().map(lower).eq(word.iter().copied()))
-    };
-    !text.is_ascii()
-        || [
-            &b"ai"[..],
-            b" my ",
-            b"model",
-            b"openai",
-            b" i ",
-            b"gpt",
-            b"intelligence",
-            b"i'm",
-            b"i a",
-        ]
-        .iter()
-        .any(|it| has(it))
 }
 
 #[cfg(test)]

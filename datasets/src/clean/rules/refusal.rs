@@ -12,8 +12,8 @@ const ENGLISH: &str = r"(?xi)
     ^\W*(?:(?:oh|well|hi|hello|hey|ah|thank\ you[^.!]{0,40}|thanks[^.!]{0,40}|i\ appreciate[^.!]{0,60}|i\ understand[^.!]{0,80})[,.!\ ]+\ *(?:but\ |however,?\ )?)?
     (?:
       (?:i['’]?\ ?a?m\ (?:very\ |so\ |really\ |truly\ |deeply\ )?(?:sorry|afraid)|my\ apologies|i\ apologi[sz]e|sorry|apologies|unfortunately|regrettably|as\ an\ ai[^.]{0,40},?)
-        [^.!?\n]{0,50}?\b(?:i|we)\ ?(?:['’]m|am)?\ ?(?:can(?:['’]t|\ ?not)|could(?:n['’]t|\ not)|(?:am\ )?(?:unable|not\ able|not\ allowed|not\ permitted|not\ comfortable)|won['’]t|will\ not|must\ (?:decline|refuse)|(?:do\ not|don['’]t)\ (?:feel\ comfortable|have\ (?:the\ ability|access|enough\ information|any\ information)))
-    | i\ (?:really\ |simply\ |just\ )?(?:can(?:['’]t|\ ?not)|am\ (?:unable|not\ able|not\ allowed|not\ comfortable)|won['’]t|will\ not)\ (?:to\ )?(?:be\ able\ to\ )?(?:assist|help|comply|fulfil+|provide|answer|respond|do\ (?:that|this|so)|create|generate|engage|support|participate|write|discuss|share|complete|offer|give|advise|promote|process)\b
+        [^.!?\n]{0,50}?(?-u:\b)(?:i|we)\ ?(?:['’]m|am)?\ ?(?:can(?:['’]t|\ ?not)|could(?:n['’]t|\ not)|(?:am\ )?(?:unable|not\ able|not\ allowed|not\ permitted|not\ comfortable)|won['’]t|will\ not|must\ (?:decline|refuse)|(?:do\ not|don['’]t)\ (?:feel\ comfortable|have\ (?:the\ ability|access|enough\ information|any\ information)))
+    | i\ (?:really\ |simply\ |just\ )?(?:can(?:['’]t|\ ?not)|am\ (?:unable|not\ able|not\ allowed|not\ comfortable)|won['’]t|will\ not)\ (?:to\ )?(?:be\ able\ to\ )?(?:assist|help|comply|fulfil+|provide|answer|respond|do\ (?:that|this|so)|create|generate|engage|support|participate|write|discuss|share|complete|offer|give|advise|promote|process)(?-u:\b)
     | i['’]m\ (?:unable|not\ able|not\ allowed|not\ comfortable)\ (?:to\ )?(?:assist|help|comply|fulfil+|provid|answer|respond|do\ (?:that|this)|creat|generat|engag|support|participat|writ|discuss|shar|complet)
     | i\ (?:must|have\ to|need\ to)\ (?:respectfully\ |politely\ )?(?:decline|refuse)
     | i\ (?:respectfully\ |politely\ )?decline\ to

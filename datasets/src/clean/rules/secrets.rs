@@ -43,21 +43,21 @@ const HINTS: [&str; 25] = [
 ];
 
 const PATTERN: &str = r"(?x)
-    \b(?:AKIA|ASIA)[0-9A-Z]{16}\b
-  | \bgh[pousr]_[0-9A-Za-z]{36,}\b
-  | \bgithub_pat_[0-9A-Za-z_]{22,}\b
-  | \bglpat-[0-9A-Za-z_\-]{20,}
-  | \bsk-(?:ant-|proj-|or-v1-)?[0-9A-Za-z_\-]{20,}
-  | \b[srp]k_live_[0-9A-Za-z]{16,}\b
-  | \bxox[abeoprs]-[0-9A-Za-z\-]{10,}
-  | \bAIza[0-9A-Za-z_\-]{35}
-  | \bhf_[0-9A-Za-z]{30,}\b
-  | \bnpm_[0-9A-Za-z]{36}\b
-  | \bpypi-[0-9A-Za-z_\-]{50,}
-  | \bSG\.[0-9A-Za-z_\-]{16,}\.[0-9A-Za-z_\-]{16,}
-  | \bya29\.[0-9A-Za-z_\-]{20,}
-  | \bdop_v1_[0-9a-f]{64}\b
-  | \beyJ[0-9A-Za-z_\-]{10,}\.eyJ[0-9A-Za-z_\-]{10,}\.[0-9A-Za-z_\-]{10,}
+    (?-u:\b)(?:AKIA|ASIA)[0-9A-Z]{16}(?-u:\b)
+  | (?-u:\b)gh[pousr]_[0-9A-Za-z]{36,}(?-u:\b)
+  | (?-u:\b)github_pat_[0-9A-Za-z_]{22,}(?-u:\b)
+  | (?-u:\b)glpat-[0-9A-Za-z_\-]{20,}
+  | (?-u:\b)sk-(?:ant-|proj-|or-v1-)?[0-9A-Za-z_\-]{20,}
+  | (?-u:\b)[srp]k_live_[0-9A-Za-z]{16,}(?-u:\b)
+  | (?-u:\b)xox[abeoprs]-[0-9A-Za-z\-]{10,}
+  | (?-u:\b)AIza[0-9A-Za-z_\-]{35}
+  | (?-u:\b)hf_[0-9A-Za-z]{30,}(?-u:\b)
+  | (?-u:\b)npm_[0-9A-Za-z]{36}(?-u:\b)
+  | (?-u:\b)pypi-[0-9A-Za-z_\-]{50,}
+  | (?-u:\b)SG\.[0-9A-Za-z_\-]{16,}\.[0-9A-Za-z_\-]{16,}
+  | (?-u:\b)ya29\.[0-9A-Za-z_\-]{20,}
+  | (?-u:\b)dop_v1_[0-9a-f]{64}(?-u:\b)
+  | (?-u:\b)eyJ[0-9A-Za-z_\-]{10,}\.eyJ[0-9A-Za-z_\-]{10,}\.[0-9A-Za-z_\-]{10,}
   | (?i:aws_secret(?:_access)?_key)[\x22'\ ]*[:=][\x22'\ ]*[0-9A-Za-z/+]{40}
   | AccountKey=[0-9A-Za-z/+]{60,}={0,2}
   | hooks\.slack\.com/services/T[0-9A-Z]{8,}/B[0-9A-Z]{8,}/[0-9A-Za-z]{20,}

@@ -1,0 +1,82 @@
+//! Cleaning before training: the rows of a recipe's data sets, through the same rules.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ft_recipes::{CleanSection, DataSection};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::error::CleanError;
+use super::input::Input;
+use super::pipeline::{Output, run};
+use super::plan::Plan;
+use super::report::Summary;
+use crate::source::{Place, Position};
+use crate::tokenizer::Tokenizer;
+
+/// A recipe's data with its training rows cleaned. The cleaned rows lie in a folder that goes with
+/// this value.
+pub struct CleanedData {
+    /// The recipe's section, its data sets being the cleaned rows.
+    pub section: DataSection,
+    /// What became of the rows of each data set.
+    pub summaries: Vec<Summary>,
+    /// By data set: the cleaned file, and where its rows stood.
+    places: Vec<(PathBuf, Vec<Place>)>,
+    _folder: TempDir,
+}
+
+impl CleanedData {
+    /// Cleans the rows of all data sets; `test_datasets` stay as they are, since they measure.
+    ///
+    /// Rows are compared within a data set, not across: each keeps its own type.
+    ///
+    /// # Errors
+    ///
+    /// A data set cannot be read, or has more unreadable rows than `max_bad` allows.
+    pub fn new(
+        data: &DataSection,
+        rules: &CleanSection,
+        tokenizer: Option<&Arc<Tokenizer>>,
+    ) -> Result<Self, CleanError> {
+        let temporary = std::env::temp_dir();
+        let folder = tempfile::Builder::new().prefix("ft-clean-").tempdir();
+        let folder = folder.map_err(CleanError::io(&temporary))?;
+        let mut section = data.clone();
+        let (mut summaries, mut places) = (Vec::new(), Vec::new());
+        let without = CleanSection { provenance: false, ..rules.clone() };
+        for (number, source) in section.datasets.iter_mut().enumerate() {
+            let mut plan = Plan::from_section(&without, tokenizer)?;
+            let input = Input::dataset(source, plan.limits)?;
+            let output = Output::beside(&folder.path().join(format!("rows-{number}.jsonl")));
+            let (summary, stood) = run(input, &mut plan, &output, &mut |_| ())?;
+            if let Some(broken) = summary.broken.first() {
+                return Err(CleanError::Broken { problem: broken.clone() });
+            }
+            source.path = output.kept.to_string_lossy().into_owned();
+            (source.data_files, source.split, source.name) = (Vec::new(), None, None);
+            summaries.push(summary);
+            places.push((output.kept, stood));
+        }
+        Ok(Self { section, summaries, places, _folder: folder })
+    }
+
+    /// Where a row stood before it was cleaned.
+    pub fn origin(&self, at: &Place) -> Place {
+        let (Position::Line(number) | Position::Row(number)) = at.position;
+        let row = usize::try_from(number).ok().and_then(|number| number.checked_sub(1));
+        let stood = self
+            .places
+            .iter()
+            .find(|(file, _)| **file == *at.file)
+            .and_then(|(_, places)| places.get(row?));
+        stood.unwrap_or(at).clone()
+    }
+
+    /// What became of the rows, for the manifest.
+    pub fn account(&self) -> Vec<Value> {
+        let account = |summary: &Summary| serde_json::to_value(summary).unwrap_or_default();
+        self.summaries.iter().map(account).collect()
+    }
+}
