@@ -1,20 +1,25 @@
 #!/usr/bin/env python3
-"""`ft train` beside PyTorch + PEFT, turn by turn in one run: a Markdown table of tokens a second and memory.
+"""`ft train` beside PyTorch + PEFT, turn by turn in one run: a Markdown table of ratios beside their bars.
 
-    python bench/train.py [--variants lora,dora,qlora] [--rounds 3] [--models DIR]
+    python bench/train.py [--only lora,qlora,dora,rows,length,threads] [--rounds 5] [--models DIR] [--rows FILE]
 
-SmolLM2-135M-Instruct, packs of 512 tokens one at a time, rank 16 on all linear layers, AdamW, two threads,
-the same conversations through the same chat template.
+SmolLM2-135M-Instruct, rank 16 on all linear layers, AdamW, clipping, two threads, the same conversations through the
+same chat template. `ft` trains on the Q4_1 blocks of the GGUF (`lora`, `dora`) or quantises the float32 weights to NF4
+(`qlora`); PEFT trains on the same numbers dequantised to float32, or on bitsandbytes' NF4.
 
-| variant | ft | PEFT |
-| lora, dora | on the Q4_1 blocks of the GGUF | on the same numbers dequantised to float32 |
-| qlora | HF weights to NF4, double quantisation | bitsandbytes' NF4, double quantisation |
+| part | what |
+| lora, qlora, dora | packs of 512 tokens, one at a time |
+| rows | instruction rows of very different lengths, four at a time: PEFT pads them, `ft` packs them |
+| length | 4096 tokens a step: eight packs of 512, or one of 4096 |
+| threads | one thread and two |
 
-The programs take turns, because the machine's speed drifts: only the ratio within a run means something.
-Both are timed over the steps after the first two; both peaks are the process's largest resident set as
-the kernel counted it, with everything loaded into it. tests/interop/setup.sh makes the environment.
+The programs take turns, because the machine's speed drifts: only the ratio within a round means something. Both are
+timed over the steps after the first two; both peaks are the process's largest resident set as the kernel counted it.
+tests/interop/setup.sh makes the environment.
 """
 import argparse
+import dataclasses
+import datetime
 import json
 import os
 import pathlib
@@ -29,42 +34,109 @@ REPO = HERE.parent
 FT = os.environ.get("FT", str(REPO / "target/release/ft"))
 GGUF = "smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 WARM = 2
-VARIANTS = ("lora", "dora", "qlora")
+PARTS = ("lora", "qlora", "dora", "rows", "length", "threads")
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One program on one kind of work."""
+    name: str
+    parts: tuple
+    nf4: bool = False
+    dora: bool = False
+    compute: str = "f32"
+    recompute: bool = False
+    rows: bool = False  # instruction rows instead of long conversations
+    seq: int = 0  # 0: --seq
+    accumulate: int = 1
+    threads: int = 0  # 0: --threads
+    rival: bool = False
+
+
+JOBS = (
+    Job("peft lora", ("lora",), rival=True),
+    Job("lora f32", ("lora", "dora", "threads")),
+    Job("lora int8", ("lora", "threads"), compute="int8"),
+    Job("lora recomputing", ("lora",), recompute=True),
+    Job("peft qlora", ("qlora",), nf4=True, rival=True),
+    Job("qlora f32", ("qlora",), nf4=True),
+    Job("qlora int8", ("qlora",), nf4=True, compute="int8"),
+    Job("peft dora", ("dora",), dora=True, rival=True),
+    Job("dora f32", ("dora",), dora=True),
+    Job("peft rows", ("rows",), rows=True, rival=True),
+    Job("rows f32", ("rows",), rows=True),
+    Job("rows int8", ("rows",), rows=True, compute="int8"),
+    Job("8 × 512", ("length",), seq=512, accumulate=8),
+    Job("1 × 4096", ("length",), seq=4096),
+    Job("lora f32, 1 thread", ("threads",), threads=1),
+    Job("lora int8, 1 thread", ("threads",), compute="int8", threads=1),
+)
+
+# What is divided by what, in tokens a second ("speed") or peak memory ("rss"), and the bar.
+RATIOS = (
+    ("LoRA step, f32", "speed", "lora f32", "peft lora", ">=", 1.4),
+    ("LoRA step, int8", "speed", "lora int8", "peft lora", ">=", 2.1),
+    ("rows as they come, f32 (PEFT pads)", "speed", "rows f32", "peft rows", ">=", 2.5),
+    ("rows as they come, int8 (PEFT pads)", "speed", "rows int8", "peft rows", ">=", 3.7),
+    ("QLoRA NF4 step, f32", "speed", "qlora f32", "peft qlora", ">=", 1.5),
+    ("QLoRA NF4 step, int8", "speed", "qlora int8", "peft qlora", ">=", 2.3),
+    ("DoRA step, f32", "speed", "dora f32", "peft dora", ">=", 1.6),
+    ("DoRA's time beside LoRA's", "speed", "lora f32", "dora f32", "<=", 1.10),
+    ("peak memory, packed base", "rss", "lora f32", "peft lora", "<=", 0.22),
+    ("peak memory, recomputing", "rss", "lora recomputing", "peft lora", "<=", 0.12),
+    ("threads 1 to 2, f32", "speed", "lora f32", "lora f32, 1 thread", ">=", 1.7),
+    ("threads 1 to 2, int8", "speed", "lora int8", "lora int8, 1 thread", ">=", 1.7),
+    ("speed, 4096 at once beside 8 × 512", "speed", "1 × 4096", "8 × 512", "", None),
+    ("memory, 4096 at once beside 8 × 512", "rss", "1 × 4096", "8 × 512", "", None),
+)
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=pathlib.Path, default=REPO / "models")
-    parser.add_argument("--variants", default="lora")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=8, help="timed steps of each program in each round")
+    parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=6, help="timed steps of each program in each round")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seq", type=int, default=512)
+    parser.add_argument("--rows", type=pathlib.Path, help="JSONL with `messages` instead of the made-up instruction rows")
+    parser.add_argument("--json", type=pathlib.Path, help="write every figure of every round here")
     args = parser.parse_args()
-    if unknown := set(args.variants.split(",")) - set(VARIANTS):
-        parser.error(f"no variant {', '.join(sorted(unknown))}; there are {', '.join(VARIANTS)}")
+    args.only = set(args.only.split(","))
+    if unknown := args.only - set(PARTS):
+        parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
     return args
+
+
+THINGS = ["a bicycle", "a loaf of bread", "a telescope", "a garden pond", "a wooden chair", "a radio", "a kite"]
+VERBS = ["build", "repair", "clean", "choose", "store", "paint", "sell"]
+STEPS = ["measure twice and write the figures down", "lay out every part on a clean cloth",
+         "ask a neighbour who has done it before", "test the result under a light load",
+         "wait a full day before the next layer", "keep the receipts and the spare screws",
+         "throw away whatever is cracked or rusty", "work from the inside to the outside"]
+
+
+def conversation(draw: random.Random, number: int, steps: int) -> dict:
+    thing, verb = draw.choice(THINGS), draw.choice(VERBS)
+    chosen = [draw.choice(STEPS) for _ in range(steps)]
+    answer = f"To {verb} {thing} (case {number}), go slowly. " + " ".join(
+        f"Step {i + 1}: {step}." for i, step in enumerate(chosen)) + " Then look at it once more by daylight."
+    return {"messages": [
+        {"role": "user", "content": f"How do I {verb} {thing}? Please give me {steps} steps, in order."},
+        {"role": "assistant", "content": answer}]}
 
 
 def conversations(count: int) -> list[dict]:
     """Questions and longer answers in the shape of instruction data; about 130 tokens a row."""
     draw = random.Random(7)
-    things = ["a bicycle", "a loaf of bread", "a telescope", "a garden pond", "a wooden chair", "a radio", "a kite"]
-    verbs = ["build", "repair", "clean", "choose", "store", "paint", "sell"]
-    steps = ["measure twice and write the figures down", "lay out every part on a clean cloth",
-             "ask a neighbour who has done it before", "test the result under a light load",
-             "wait a full day before the next layer", "keep the receipts and the spare screws",
-             "throw away whatever is cracked or rusty", "work from the inside to the outside"]
-    rows = []
-    for number in range(count):
-        thing, verb = draw.choice(things), draw.choice(verbs)
-        chosen = draw.sample(steps, 5)
-        answer = f"To {verb} {thing} (case {number}), go slowly. " + " ".join(
-            f"Step {i + 1}: {step}." for i, step in enumerate(chosen)) + " Then look at it once more by daylight."
-        rows.append({"messages": [
-            {"role": "user", "content": f"How do I {verb} {thing}? Please give me five steps, in order."},
-            {"role": "assistant", "content": answer}]})
-    return rows
+    return [conversation(draw, number, 5) for number in range(count)]
+
+
+def instructions(count: int) -> list[dict]:
+    """Rows as Alpaca has them: most short, a few many times as long (log-normal, 40 to 500 tokens)."""
+    draw = random.Random(11)
+    return [conversation(draw, number, max(0, min(32, round(draw.lognormvariate(1.1, 1.0)) - 1)))
+            for number in range(count)]
 
 
 def timed(command: list, log: pathlib.Path, threads: int) -> int:
@@ -81,40 +153,40 @@ def timed(command: list, log: pathlib.Path, threads: int) -> int:
     return usage.ru_maxrss // 1024
 
 
-def recipe(args, variant: str, data: pathlib.Path, out: pathlib.Path) -> dict:
-    packed = {"adapter": "qlora", "load_in_4bit": True} if variant == "qlora" else {"adapter": "lora"}
-    model = hf_folder(args.models) if variant == "qlora" else args.models / GGUF
+def recipe(args, job: Job, data: pathlib.Path, out: pathlib.Path) -> dict:
+    packed = {"adapter": "qlora", "load_in_4bit": True} if job.nf4 else {"adapter": "lora"}
+    model = hf_folder(args.models) if job.nf4 else args.models / GGUF
     return packed | dict(
         base_model=str(model.resolve()), lora_r=16, lora_alpha=32, lora_dropout=0.0, lora_target_linear=True,
-        peft_use_dora=variant == "dora", datasets=[dict(path=str(data), ds_type="json", type="chat_template")],
-        val_set_size=0, sequence_len=args.seq, sample_packing=True, micro_batch_size=1,
-        gradient_accumulation_steps=1, max_steps=WARM + args.steps, optimizer="adamw_torch", learning_rate=2e-4,
-        lr_scheduler="constant", warmup_steps=0, max_grad_norm=1.0, gradient_checkpointing=False, logging_steps=1,
-        save_strategy="no", output_dir=str(out),
+        peft_use_dora=job.dora, datasets=[dict(path=str(data), ds_type="json", type="chat_template")],
+        val_set_size=0, sequence_len=job.seq or args.seq, sample_packing=True, micro_batch_size=1,
+        gradient_accumulation_steps=job.accumulate, max_steps=WARM + args.steps, optimizer="adamw_torch",
+        learning_rate=2e-4, lr_scheduler="constant", warmup_steps=0, max_grad_norm=1.0,
+        gradient_checkpointing=job.recompute, logging_steps=1, save_strategy="no", output_dir=str(out),
+        compute=job.compute, device="cpu",
     )
 
 
-def run_ft(args, variant: str, data: pathlib.Path, folder: pathlib.Path, name: str) -> dict:
+def run_ft(args, job: Job, data: pathlib.Path, folder: pathlib.Path, name: str) -> dict:
     out = folder / f"{name}-run"
     file = folder / f"{name}.yaml"
-    file.write_text(json.dumps(recipe(args, variant, data, out), indent=1))
-    rss = timed([FT, "train", file], folder / f"{name}.log", args.threads)
+    file.write_text(json.dumps(recipe(args, job, data, out), indent=1))
+    rss = timed([FT, "train", file], folder / f"{name}.log", job.threads or args.threads)
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     rows = [row for row in rows if row.get("loss") is not None and row.get("tokens_per_second")][WARM:]
     if len(rows) != args.steps:
         raise SystemExit(f"{out}/metrics.jsonl has {len(rows)} timed steps, expected {args.steps}")
     # Packs are of nearly equal size, so the mean speed over all tokens is the harmonic mean of the steps'.
-    speed = statistics.harmonic_mean([row["tokens_per_second"] for row in rows])
-    return dict(speed=speed, rss=rss, own=max(row.get("peak_memory_bytes", 0) for row in rows) >> 20)
+    return dict(speed=statistics.harmonic_mean([row["tokens_per_second"] for row in rows]), rss=rss)
 
 
-def run_peft(args, variant: str, data: pathlib.Path, folder: pathlib.Path, name: str) -> dict:
+def run_peft(args, job: Job, data: pathlib.Path, folder: pathlib.Path, name: str) -> dict:
     log = folder / f"{name}.log"
-    flags = {"lora": [], "dora": ["--dora"], "qlora": ["--qlora"]}[variant]
+    flags = ["--dora"] * job.dora + ["--qlora"] * job.nf4 + ["--rows", "--batch", 4] * job.rows
+    threads = job.threads or args.threads
     rss = timed([sys.executable, HERE / "peer_train.py", "--model", hf_folder(args.models), "--data", data, "--steps",
-                 args.steps, "--warm", WARM, "--seq", args.seq, "--threads", args.threads, *flags], log, args.threads)
-    said = json.loads(log.read_text().splitlines()[-1])
-    return dict(speed=said["real_tok_s"], rss=rss)
+                 args.steps, "--warm", WARM, "--seq", args.seq, "--threads", threads, *flags], log, threads)
+    return dict(speed=json.loads(log.read_text().splitlines()[-1])["real_tok_s"], rss=rss)
 
 
 def hf_folder(models: pathlib.Path) -> pathlib.Path:
@@ -126,36 +198,60 @@ def hf_folder(models: pathlib.Path) -> pathlib.Path:
     return out
 
 
-def row(variant: str, ours: list[dict], theirs: list[dict]) -> str:
-    middle = lambda runs, key: statistics.median(run[key] for run in runs)  # noqa: E731
-    spread = lambda runs: f"{min(r['speed'] for r in runs):.0f} to {max(r['speed'] for r in runs):.0f}"  # noqa: E731
-    ratios = [a["speed"] / b["speed"] for a, b in zip(ours, theirs)]
-    return (f"| {variant} | {middle(ours, 'speed'):.0f} ({spread(ours)}) | {middle(theirs, 'speed'):.0f} "
-            f"({spread(theirs)}) | {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) | "
-            f"{middle(ours, 'rss'):.0f} ({middle(ours, 'own'):.0f}) | {middle(theirs, 'rss'):.0f} | "
-            f"{middle(ours, 'rss') / middle(theirs, 'rss'):.2f} |")
+def spread(values: list[float], digits: int) -> str:
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def table(figures: dict) -> list[str]:
+    lines = ["| work | ours | beside | ratio, median (least to most) | bar | |", "| --- | --- | --- | --- | --- | --- |"]
+    for work, unit, above, below, sense, bar in RATIOS:
+        if above not in figures or below not in figures:
+            continue
+        ours, theirs = ([run[unit] for run in figures[name]] for name in (above, below))
+        ratios = [a / b for a, b in zip(ours, theirs)]
+        middle = statistics.median(ratios)
+        met = "" if bar is None else "met" if (middle >= bar if sense == ">=" else middle <= bar) else "**missed**"
+        words = {"speed": "tok/s", "rss": "MiB"}[unit]
+        lines.append(f"| {work} | {spread(ours, 0)} {words} | {spread(theirs, 0)} | {spread(ratios, 2)} | "
+                     f"{sense} {bar if bar is not None else ''} | {met} |")
+    return lines
+
+
+def processor() -> str:
+    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{len(names)} × {names[0]}" if names else "?"
 
 
 def main() -> None:
     args = arguments()
-    table = ["| variant | ft tok/s | PEFT tok/s | ratio | ft peak MiB (as it says) | PEFT peak MiB | ratio |",
-             "| --- | --- | --- | --- | --- | --- | --- |"]
+    jobs = [job for job in JOBS if args.only & set(job.parts)]
+    figures = {job.name: [] for job in jobs}
+    loads = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
-        data = folder / "rows.jsonl"
         # Enough rows that no pack is seen twice.
-        rows = conversations(8 * (WARM + args.steps + 2))
-        data.write_text("".join(json.dumps(entry) + "\n" for entry in rows))
-        for variant in args.variants.split(","):
-            ours, theirs = [], []
-            for turn in range(args.rounds):
-                for runs, run, who in ((ours, run_ft, "ft"), (theirs, run_peft, "peft")):
-                    load = os.getloadavg()[0]
-                    runs.append(run(args, variant, data, folder, f"{variant}-{who}-{turn}"))
-                    print(f"{variant} round {turn + 1} {who}: {runs[-1]['speed']:.1f} tok/s, {runs[-1]['rss']} MiB "
-                          f"(load before: {load:.1f})", file=sys.stderr, flush=True)
-            table.append(row(variant, ours, theirs))
-    print("\n".join(table))
+        steps = WARM + args.steps + 2
+        made = {"long.jsonl": conversations(5 * steps * max(args.seq // 512, 1)),
+                "length.jsonl": conversations(45 * steps), "rows.jsonl": instructions(max(12, args.seq // 32) * steps)}
+        if args.rows:
+            made["rows.jsonl"] = [json.loads(line) for line in args.rows.read_text().splitlines()]
+        for name, rows in made.items():
+            (folder / name).write_text("".join(json.dumps(entry) + "\n" for entry in rows))
+        for turn in range(args.rounds):
+            for number, job in enumerate(jobs):
+                loads.append(os.getloadavg()[0])
+                data = folder / ("rows.jsonl" if job.rows else "length.jsonl" if job.seq else "long.jsonl")
+                run = run_peft if job.rival else run_ft
+                figures[job.name].append(run(args, job, data, folder, f"{turn}-{number}"))
+                last = figures[job.name][-1]
+                print(f"round {turn + 1}, {job.name}: {last['speed']:.1f} tok/s, {last['rss']} MiB "
+                      f"(load before: {loads[-1]:.1f})", file=sys.stderr, flush=True)
+    print(f"{datetime.date.today()}, {processor()}, {args.threads} threads, {args.rounds} rounds of {args.steps} steps; "
+          f"load before a turn {min(loads):.1f} to {max(loads):.1f}\n")
+    print("\n".join(table(figures)))
+    if args.json:
+        args.json.write_text(json.dumps(figures, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 //! A low-rank adapter: LoRA, with DoRA's magnitude if it has one.
 
-use burn::tensor::Tensor;
-use ft_kernels::{Adaptation, Compute, Dropout, Packed, adapted_matmul, packed_matmul};
+use burn::tensor::{Tensor, TensorData};
+use ft_kernels::{Adaptation, Dropout, Packed, adapted_matmul, adapted_norms, scaled_columns};
 
 /// What a forward pass is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,6 +9,11 @@ pub enum Pass {
     /// Gradients are wanted and dropout is on; the key names this pass's draws.
     Training {
         /// Differs between micro-batches and is the same when a block is recomputed.
+        key: u64,
+    },
+    /// What [`Pass::Training`] computes with this key, but no graph is built: a first pass that is computed again.
+    Unrecorded {
+        /// As in training.
         key: u64,
     },
     /// No graph is built.
@@ -53,8 +58,8 @@ pub struct Adapter {
     pub dropout: f32,
     /// Mixed into the pass's key, so that no two projections share a mask.
     pub index: u64,
-    /// Sums of squares of the frozen rows, `[1, n]`: only with magnitudes.
-    weight_squares: Option<Tensor<2>>,
+    /// Sums of squares of the frozen rows, `[n]`: only with magnitudes.
+    weight_squares: Option<Vec<f32>>,
     /// `‖W + s·B·A‖` of each row with the factors as they are, `[1, n]`: only with magnitudes.
     norms: Option<Tensor<2>>,
 }
@@ -79,8 +84,7 @@ impl Adapter {
     /// output.
     #[must_use]
     pub fn with_magnitude(mut self, weight: &Packed, magnitude: Option<Tensor<2>>) -> Self {
-        let device = self.a.device().without_autodiff();
-        self.weight_squares = Some(row_squares(weight, &device));
+        self.weight_squares = Some(row_squares(weight));
         self.refresh(weight);
         let norms = self.norms.clone().expect("`refresh` computes norms when there are squares");
         let magnitude = magnitude.unwrap_or(norms);
@@ -120,28 +124,32 @@ impl Adapter {
 
     /// Recomputes what depends on the factors; called whenever they have changed.
     ///
-    /// `‖W + sBA‖² = ‖W‖² + 2s⟨W, BA⟩ + s²‖BA‖²`, row by row: `⟨W, BA⟩` from `W·Aᵀ` and `‖BA‖²` from
-    /// `A·Aᵀ` (with the folded factors, if some were taken out of the weight), so nothing of the size of `W` is made. The norm is held constant in the backward
-    /// pass, as the paper has it (§4.3).
+    /// See [`adapted_norms`] (with the folded factors, if some were taken out of the weight). The norm is held constant in
+    /// the backward pass, as the paper has it (§4.3).
     pub fn refresh(&mut self, weight: &Packed) {
         let Some(squares) = &self.weight_squares else { return };
+        let host = |tensor: Tensor<2>| tensor.into_data().try_into_vec::<f32>();
+        let reason = "factors are f32 on every device";
         let (a, b) = self.folded();
-        let weight = weight.with_compute(Compute::F32);
-        let along = packed_matmul(a.clone(), &weight).transpose(); // W·Aᵀ [n, r]
-        let cross = (along * b.clone()).sum_dim(1).transpose(); // [1, n]
-        let low = (b.clone().matmul(a.clone().matmul(a.transpose())) * b).sum_dim(1).transpose();
-        let square = squares.clone() + cross * (2.0 * self.scale) + low * (self.scale * self.scale);
-        self.norms = Some(square.clamp_min(f32::MIN_POSITIVE).sqrt());
+        let (a, b) = (host(a).expect(reason), host(b).expect(reason));
+        let norms = adapted_norms(weight, squares, &a, &b, self.scale);
+        let shape = [1, norms.len()];
+        let device = self.a.device().without_autodiff();
+        self.norms = Some(Tensor::from_data(TensorData::new(norms, shape), &device));
     }
 
     /// `x [T, k]` to `[T, n]`: the frozen product and what the adapter makes of it.
     pub fn forward(&self, x: Tensor<2>, weight: &Packed, pass: Pass) -> Tensor<2> {
         let (a, b, dropout) = match pass {
-            Pass::Training { key } => {
+            Pass::Training { key } | Pass::Unrecorded { key } => {
                 let key = key ^ (self.index + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
                 let dropout =
                     (self.dropout > 0.0).then_some(Dropout { probability: self.dropout, key });
-                (self.a.clone(), self.b.clone(), dropout)
+                if pass.is_training() {
+                    (self.a.clone(), self.b.clone(), dropout)
+                } else {
+                    (plain(&self.a), plain(&self.b), dropout)
+                }
             }
             Pass::Inference => (plain(&self.a), plain(&self.b), None),
         };
@@ -155,7 +163,7 @@ impl Adapter {
             (Some(magnitude), Some(norms)) => {
                 let magnitude =
                     if pass.is_training() { magnitude.clone() } else { plain(magnitude) };
-                y * (magnitude / norms.clone())
+                scaled_columns(y, magnitude / norms.clone())
             }
             _ => y,
         }
@@ -182,11 +190,11 @@ fn leaf(tensor: Tensor<2>, like: &Tensor<2>) -> Tensor<2> {
     if like.is_autodiff() { tensor.autodiff().require_grad() } else { tensor }
 }
 
-/// `Σ_k W[n, k]²`, `[1, n]`, decoded a few rows at a time and summed in double precision.
-fn row_squares(weight: &Packed, device: &burn::tensor::Device) -> Tensor<2> {
+/// `Σ_k W[n, k]²`, `[n]`, decoded a few rows at a time and summed in double precision.
+fn row_squares(weight: &Packed) -> Vec<f32> {
     use rayon::prelude::*;
     let cols = weight.cols();
-    let squares: Vec<f32> = (0..weight.rows())
+    (0..weight.rows())
         .into_par_iter()
         .map_init(
             || vec![0.0f32; cols],
@@ -198,7 +206,5 @@ fn row_squares(weight: &Packed, device: &burn::tensor::Device) -> Tensor<2> {
                 sum
             },
         )
-        .collect();
-    let shape = [1, squares.len()];
-    Tensor::from_data(burn::tensor::TensorData::new(squares, shape), device)
+        .collect()
 }

@@ -201,6 +201,7 @@ fn dropout_is_the_same_mask_forwards_and_backwards_and_differs_by_key_and_place(
     assert_eq!(of(&projection, TRAINING), of(&projection, TRAINING));
     assert_ne!(of(&projection, TRAINING), of(&projection, Pass::Training { key: 12 }));
     assert_ne!(of(&projection, TRAINING), of(&projection, Pass::Inference));
+    assert_eq!(of(&projection, TRAINING), of(&projection, Pass::Unrecorded { key: 11 }));
     let mut elsewhere = projection.clone();
     elsewhere.adapter.as_mut().unwrap().index = 1;
     assert_ne!(of(&projection, TRAINING), of(&elsewhere, TRAINING));

@@ -8,6 +8,8 @@ use burn::tensor::DeviceKind;
 #[cfg(feature = "gpu")]
 use burn::tensor::DeviceType;
 
+pub use crate::cpu::keep_freed_memory;
+
 /// A device by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceName {

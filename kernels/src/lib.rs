@@ -10,7 +10,8 @@
 //! | [`packed_matmul()`], [`adapted_matmul()`] | kernel | reference |
 //! | [`attention()`], [`cached_attention`] | kernel | reference; cache on the host |
 //! | [`linear_cross_entropy()`], [`log_likelihoods`] | kernel | reference |
-//! | [`rms_norm()`], [`rope()`], [`gated_activation()`] | kernel | reference |
+//! | [`rms_norm()`], [`rope()`], [`gated_activation()`], [`scaled_columns()`] | kernel | reference |
+//! | [`adapted_norms`] | host | host |
 //! | [`packed_embedding`] | host | host, then uploaded |
 
 pub mod adapted_matmul;
@@ -28,8 +29,9 @@ pub mod packed_matmul;
 mod raw;
 pub mod rms_norm;
 pub mod rope;
+pub mod scaled_columns;
 
-pub use adapted_matmul::{Adaptation, Dropout, adapted_matmul};
+pub use adapted_matmul::{Adaptation, Dropout, adapted_matmul, adapted_norms};
 pub use attention::{AttentionOptions, Boundaries, KeyValues, attention, cached_attention};
 pub use embedding::packed_embedding;
 pub use formats::Format;
@@ -40,6 +42,7 @@ pub use packed::{Compute, Packed, PackedError};
 pub use packed_matmul::{FEW_ROWS, packed_matmul};
 pub use rms_norm::rms_norm;
 pub use rope::{Angles, rope};
+pub use scaled_columns::scaled_columns;
 
 /// Gradients of gradients: nothing in training asks for them.
 fn second_order() -> ! {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use burn::tensor::{Gradients, Tensor};
+use ft_adapters::Pass;
 use ft_kernels::Targets;
 use ft_model::{Context, Decoder};
 
@@ -24,16 +25,22 @@ pub(crate) fn backward(
     let table_trained = decoder.embed_tokens.trained.is_some();
     let mut inputs = Vec::with_capacity(decoder.blocks.len());
     let mut x = embedded.clone().without_autodiff();
+    // A graph that is thrown away would hold every activation until the next backward pass.
+    let unrecorded = match context.pass {
+        Pass::Training { key } => Pass::Unrecorded { key },
+        pass => pass,
+    };
+    let first = Context { pass: unrecorded, ..context.clone() };
     for block in &decoder.blocks {
         inputs.push(x.clone());
-        x = block.forward(x, context, None).without_autodiff();
+        x = block.forward(x, &first, None);
     }
 
     let top = x.autodiff().require_grad();
     let loss = decoder.loss(decoder.norm.forward(top.clone()), targets, context.pass);
     let value = crate::step::scalar(&loss);
     let mut gradients = loss.backward();
-    collected.add(decoder, &gradients);
+    collected.add(decoder, &mut gradients);
     let Some(mut g) = top.grad_remove(&mut gradients) else { return value };
 
     let last = if table_trained { 0 } else { lowest.unwrap_or(decoder.blocks.len()) };
@@ -44,14 +51,14 @@ pub(crate) fn backward(
         let x = x.autodiff().require_grad();
         let y = block.forward(x.clone(), context, None);
         let mut gradients: Gradients = (y * g).sum().backward();
-        collected.add(decoder, &gradients);
+        collected.add(decoder, &mut gradients);
         match x.grad_remove(&mut gradients) {
             Some(below) => g = below,
             None => return value,
         }
     }
     if table_trained {
-        collected.add(decoder, &(embedded * g).sum().backward());
+        collected.add(decoder, &mut (embedded * g).sum().backward());
     }
     value
 }

@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use ft_adapters::{ParameterKind, Pass, SaveMeta, to_files};
 use ft_datasets::loader::MicroBatch;
-use ft_kernels::device::process_memory;
+use ft_kernels::device::{keep_freed_memory, process_memory};
 use ft_model::Decoder;
 use ft_recipes::Resume;
 
@@ -94,6 +94,7 @@ struct Run<'a> {
 pub fn train(session: &Session<'_>) -> Result<Outcome, TrainError> {
     let recipe = session.recipe();
     let signals = Signals::listen().map_err(TrainError::Signals)?;
+    keep_freed_memory();
     let ready = session.ready()?;
     let plan = plan_of(session, &ready)?;
     plan.check(&recipe.train)?;

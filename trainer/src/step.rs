@@ -41,17 +41,30 @@ pub(crate) struct Collected {
 }
 
 impl Collected {
-    fn zeros(parameters: &[ParameterMeta]) -> Self {
-        Self { sums: parameters.iter().map(|meta| vec![0.0; meta.len()]).collect() }
+    /// Of so many tensors; a sum without terms has no numbers yet.
+    fn of(parameters: &[ParameterMeta]) -> Self {
+        Self { sums: vec![Vec::new(); parameters.len()] }
     }
 
-    /// Adds what a backward pass found.
-    pub(crate) fn add(&mut self, decoder: &Decoder, gradients: &Gradients) {
+    /// Adds what a backward pass found, and takes it out of there: it is not held twice.
+    pub(crate) fn add(&mut self, decoder: &Decoder, gradients: &mut Gradients) {
         for ((_, _, tensor), sum) in decoder.trained().into_iter().zip(&mut self.sums) {
-            let Some(gradient) = tensor.grad(gradients) else { continue };
+            let Some(gradient) = tensor.grad_remove(gradients) else { continue };
             let part = host(gradient);
-            sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+            if sum.is_empty() {
+                *sum = part;
+            } else {
+                sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+            }
         }
+    }
+
+    /// The sums, zero where no backward pass came.
+    fn finish(mut self, parameters: &[ParameterMeta]) -> Vec<Vec<f32>> {
+        for (sum, meta) in self.sums.iter_mut().zip(parameters) {
+            sum.resize(meta.len(), 0.0);
+        }
+        self.sums
     }
 }
 
@@ -145,7 +158,7 @@ pub fn gradients(
     options: &StepOptions,
 ) -> (f64, Vec<Vec<f32>>) {
     let normaliser: f64 = micro_batches.iter().map(MicroBatch::weight).sum();
-    let mut collected = Collected::zeros(parameters);
+    let mut collected = Collected::of(parameters);
     let mut loss = 0.0;
     for (index, batch) in micro_batches.iter().enumerate() {
         let (input, targets) = input_and_targets(batch, normaliser);
@@ -166,10 +179,10 @@ pub fn gradients(
             let hidden = decoder.hidden_from(embedded, &context);
             let part = decoder.loss(hidden, &targets, pass);
             loss += scalar(&part);
-            collected.add(decoder, &part.backward());
+            collected.add(decoder, &mut part.backward());
         }
     }
-    (loss, collected.sums)
+    (loss, collected.finish(parameters))
 }
 
 /// One step: gradients of all micro-batches, clipped, and the update of the decoder's trained tensors.

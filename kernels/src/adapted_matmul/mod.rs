@@ -4,12 +4,14 @@
 mod backward;
 mod cpu;
 pub mod dropout;
+mod norms;
 pub mod reference;
 
 use burn::backend::{Backend, Dispatch, backend_extension, flex::Flex, tensor::FloatTensor};
 use burn::tensor::Tensor;
 
 pub use dropout::Dropout;
+pub use norms::adapted_norms;
 
 use crate::flex;
 use crate::packed::Packed;

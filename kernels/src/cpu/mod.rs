@@ -39,12 +39,14 @@ pub(crate) mod codes;
 pub(crate) mod decode;
 pub(crate) mod encode;
 pub(crate) mod gemm;
+mod heap;
 mod lookup;
 pub(crate) mod math;
 pub(crate) mod panels;
 mod tiles;
 mod vnni;
 
+pub use heap::keep_freed_memory;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use lookup::look_up_bytes;
 

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use super::{Head, Targets, chunk_rows};
 use crate::cpu::gemm::Into;
 use crate::cpu::math::{exp, exp_in_place, exp_sum, largest, tanh};
+use crate::cpu::panels::with_buffer;
 use crate::cpu::{Isa, multiversion};
 use crate::packed::Compute;
 use crate::packed_matmul::cpu as packed;
@@ -94,54 +95,55 @@ pub(super) fn terms(h: &[f32], head: &Head, targets: &Targets, want: Want) -> (V
     let chunk = chunk_rows(vocabulary).min(targets.ids.len().max(1));
     let mut dh = if want == Want::Gradient { vec![0.0; h.len()] } else { Vec::new() };
     let mut terms = Vec::with_capacity(targets.ids.len());
-    let mut logits = vec![0.0; chunk * vocabulary];
     let mut inputs = vec![0.0; chunk * width];
     let mut gradients = vec![0.0; if want == Want::Gradient { chunk * width } else { 0 }];
 
-    for from in (0..targets.ids.len()).step_by(chunk) {
-        let to = (from + chunk).min(targets.ids.len());
-        let rows = to - from;
-        let places = &targets.rows[from..to];
-        for (input, place) in inputs.chunks_exact_mut(width).zip(places) {
-            let at = *place as usize * width;
-            input.copy_from_slice(&h[at..at + width]);
-        }
-        let logits = &mut logits[..rows * vocabulary];
-        let inputs = &inputs[..rows * width];
-        packed::forward_into(inputs, rows, &head.weight, None, logits);
+    with_buffer(chunk * vocabulary, |logits| {
+        for from in (0..targets.ids.len()).step_by(chunk) {
+            let to = (from + chunk).min(targets.ids.len());
+            let rows = to - from;
+            let places = &targets.rows[from..to];
+            for (input, place) in inputs.chunks_exact_mut(width).zip(places) {
+                let at = *place as usize * width;
+                input.copy_from_slice(&h[at..at + width]);
+            }
+            let logits = &mut logits[..rows * vocabulary];
+            let inputs = &inputs[..rows * width];
+            packed::forward_into(inputs, rows, &head.weight, None, logits);
 
-        let isa = Isa::detect();
-        let (ids, weights) = (&targets.ids[from..to], &targets.weights[from..to]);
-        let labels = ids.par_iter().zip(weights);
-        let done: Vec<f32> = logits
-            .par_chunks_mut(vocabulary)
-            .zip(labels)
-            .map(|(row, (id, weight))| {
-                let id = *id as usize;
-                if let Some(cap) = head.softcap {
-                    cap_row(isa, row, cap);
-                }
-                match (want, head.softcap) {
-                    (Want::Terms, _) => term(isa, row, id),
-                    (Want::Gradient, None) => term_and_gradient(isa, row, id, *weight),
-                    (Want::Gradient, Some(cap)) => {
-                        capped_term_and_gradient(isa, row, id, *weight, cap)
+            let isa = Isa::detect();
+            let (ids, weights) = (&targets.ids[from..to], &targets.weights[from..to]);
+            let labels = ids.par_iter().zip(weights);
+            let done: Vec<f32> = logits
+                .par_chunks_mut(vocabulary)
+                .zip(labels)
+                .map(|(row, (id, weight))| {
+                    let id = *id as usize;
+                    if let Some(cap) = head.softcap {
+                        cap_row(isa, row, cap);
                     }
-                }
-            })
-            .collect();
-        terms.extend(done);
-        if want == Want::Terms {
-            continue;
+                    match (want, head.softcap) {
+                        (Want::Terms, _) => term(isa, row, id),
+                        (Want::Gradient, None) => term_and_gradient(isa, row, id, *weight),
+                        (Want::Gradient, Some(cap)) => {
+                            capped_term_and_gradient(isa, row, id, *weight, cap)
+                        }
+                    }
+                })
+                .collect();
+            terms.extend(done);
+            if want == Want::Terms {
+                continue;
+            }
+            // In floats always: a row of these has a few large numbers among very small ones.
+            let (compute, into) = (Compute::F32, Into::Replace);
+            let gradients = &mut gradients[..rows * width];
+            packed::backward_into(logits, rows, &head.weight, None, compute, gradients, into);
+            for (gradient, place) in gradients.chunks_exact(width).zip(places) {
+                let at = *place as usize * width;
+                dh[at..at + width].iter_mut().zip(gradient).for_each(|(dh, g)| *dh += g);
+            }
         }
-        // In floats always: a row of these has a few large numbers among very small ones.
-        let (compute, into) = (Compute::F32, Into::Replace);
-        let gradients = &mut gradients[..rows * width];
-        packed::backward_into(logits, rows, &head.weight, None, compute, gradients, into);
-        for (gradient, place) in gradients.chunks_exact(width).zip(places) {
-            let at = *place as usize * width;
-            dh[at..at + width].iter_mut().zip(gradient).for_each(|(dh, g)| *dh += g);
-        }
-    }
+    });
     (terms, dh)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::tensor::{Tensor, activation};
-use ft_kernels::{Activation, Angles, gated_activation, rms_norm, rope};
+use ft_kernels::{Activation, Angles, gated_activation, rms_norm, rope, scaled_columns};
 
 use crate::setup::{Matrix, check, numbers, tensor};
 
@@ -112,6 +112,19 @@ fn a_gradient_is_asked_of_one_side_alone_where_the_other_is_frozen() {
             [&gate, &up],
             |[gate, up]| gated_activation(gate, up, silu),
             |[gate, up]| truth(gate, up, silu),
+        );
+    }
+}
+
+#[test]
+fn scaled_columns_and_their_gradients_are_those_of_plain_burn() {
+    for (tokens, width) in [(1, 1), (7, 33), (33, 24), (130, 100), (300, 64)] {
+        let (x, factors) = (Matrix::random([tokens, width], 1), Matrix::random([1, width], 2));
+        check(
+            &format!("{tokens} tokens of {width}"),
+            [&x, &factors],
+            |[x, factors]| scaled_columns(x, factors),
+            |[x, factors]| x * factors,
         );
     }
 }

@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use ft_kernels::{
     Activation, Adaptation, Angles, AttentionOptions, Dropout, Format, Head, KeyValues, Targets,
     adapted_matmul, attention, cached_attention, gated_activation, linear_cross_entropy,
-    log_likelihoods, packed_embedding, packed_matmul, rms_norm, rope,
+    log_likelihoods, packed_embedding, packed_matmul, rms_norm, rope, scaled_columns,
 };
 
 use crate::attention::{boundaries, options};
@@ -103,6 +103,10 @@ fn the_rest() {
             run(&Device::flex(), [&gate, &up], |[gate, up]| gated_activation(gate, up, activation))
         });
     }
+    let factors = Matrix::random([1, 300], 6);
+    check("factors", || {
+        run(&Device::flex(), [&gate, &factors], |[x, factors]| scaled_columns(x, factors))
+    });
     let weight = numbers(300, 3);
     check("norm", || {
         run(&Device::flex(), [&gate], |[x]| {
