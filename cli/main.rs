@@ -4,6 +4,7 @@
 //! after SIGINT or SIGTERM, with everything saved.
 #![forbid(unsafe_code)]
 
+mod audit;
 mod chat;
 mod check;
 mod data;
@@ -19,6 +20,7 @@ mod recipe;
 mod report;
 mod rows;
 mod score;
+mod serve;
 mod source;
 mod train;
 
@@ -51,8 +53,13 @@ enum Verb {
     Inspect(inspect::Args),
     /// Log-likelihood of each token of each row
     Score(score::Args),
-    /// One answer of a model
+    /// Talk with a model, or have one answer
     Chat(chat::Args),
+    /// Answer over HTTP, in the dialects of OpenAI, Anthropic and Ollama
+    Serve(Box<serve::Args>),
+    /// Check the log of a server
+    #[command(subcommand)]
+    Audit(audit::Verb),
 }
 
 /// How a verb ended, if nothing went wrong.
@@ -74,6 +81,8 @@ fn main() -> ExitCode {
         Verb::Inspect(args) => inspect::run(args).map(|()| Done::All),
         Verb::Score(args) => score::run(args).map(|()| Done::All),
         Verb::Chat(args) => chat::run(args).map(|()| Done::All),
+        Verb::Serve(args) => serve::run(args),
+        Verb::Audit(verb) => audit::run(verb).map(|()| Done::All),
     };
     match done {
         Ok(Done::All) => ExitCode::SUCCESS,

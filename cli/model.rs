@@ -1,6 +1,6 @@
 //! A model for verbs that only read it: weights, adapter, tokenizer.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use ft_datasets::prepare::template_of;
@@ -33,18 +33,20 @@ pub(crate) struct Loaded {
     pub(crate) template: Result<Template, TemplateError>,
 }
 
-/// Loads a model, and the adapter that is named or that belongs to it.
-pub(crate) fn load(args: &ModelArgs) -> Result<Loaded> {
-    let device = device(device::name(args.device))?;
-    let located = source::locate(&args.model, None, None)?;
-    if let (Some(own), Some(other)) = (&located.adapter, &args.adapter) {
-        bail!(
-            "`{}` has an adapter, `{}`, and `--adapter {}` names another\n  = help: name the base model itself",
-            args.model,
-            own.display(),
-            other.display()
-        );
-    }
+/// A model without any adapter, and what belongs to its name.
+pub(crate) struct Base {
+    pub(crate) decoder: Decoder,
+    pub(crate) tokenizer: Tokenizer,
+    /// That of the run's recipe, or the tokenizer's own.
+    pub(crate) template: Result<Template, TemplateError>,
+    /// Where it lies, and the adapter of a run folder.
+    pub(crate) located: source::Located,
+}
+
+/// Loads a model without its adapter.
+pub(crate) fn base(model: &str, choice: DeviceChoice) -> Result<Base> {
+    let device = device(device::name(choice))?;
+    let located = source::locate(model, None, None)?;
     let mut tokenizer = source::tokenizer(&located.path)?;
     let mut keep = Keep::AsTheyAre;
     let mut choice = ChatTemplate::Tokenizer;
@@ -56,14 +58,35 @@ pub(crate) fn load(args: &ModelArgs) -> Result<Loaded> {
         choice = own.unwrap_or(&recipe.data.chat_template).clone();
     }
     let template = template_of(&choice, &tokenizer);
-    let mut decoder = ft_model::load(&located.path, keep, &device)?;
+    let decoder = ft_model::load(&located.path, keep, &device)?;
     tokenizer.check_rows(decoder.blueprint.vocabulary)?;
+    Ok(Base { decoder, tokenizer, template, located })
+}
+
+/// Puts the adapter of a folder beside a decoder's weights.
+pub(crate) fn install(decoder: &mut Decoder, folder: &Path) -> Result<()> {
+    let adapter = source::adapter(folder)?;
+    let device = decoder.device.clone();
+    let installed = adapter.install(&mut decoder.projections_mut(), &device, false)?;
+    let whole = installed.whole.into_iter();
+    let whole = whole.map(|module| (module.name, module.shape, module.values));
+    decoder.set_tables(&whole.collect::<Vec<_>>())?;
+    Ok(())
+}
+
+/// Loads a model, and the adapter that is named or that belongs to it.
+pub(crate) fn load(args: &ModelArgs) -> Result<Loaded> {
+    let Base { mut decoder, tokenizer, template, located } = base(&args.model, args.device)?;
+    if let (Some(own), Some(other)) = (&located.adapter, &args.adapter) {
+        bail!(
+            "`{}` has an adapter, `{}`, and `--adapter {}` names another\n  = help: name the base model itself",
+            args.model,
+            own.display(),
+            other.display()
+        );
+    }
     if let Some(folder) = args.adapter.as_ref().or(located.adapter.as_ref()) {
-        let adapter = source::adapter(folder)?;
-        let installed = adapter.install(&mut decoder.projections_mut(), &device, false)?;
-        let whole = installed.whole.into_iter();
-        let whole = whole.map(|module| (module.name, module.shape, module.values));
-        decoder.set_tables(&whole.collect::<Vec<_>>())?;
+        install(&mut decoder, folder)?;
     }
     Ok(Loaded { decoder, tokenizer, template })
 }

@@ -103,7 +103,7 @@ fn text(error: &anyhow::Error) -> String {
 }
 
 /// Text that cannot steer a terminal: names and values in it may come from anyone's files.
-fn harmless(text: &str) -> String {
+pub(crate) fn harmless(text: &str) -> String {
     let shown = |c: char| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c };
     text.chars().map(shown).collect()
 }

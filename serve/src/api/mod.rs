@@ -1,0 +1,10 @@
+//! The dialects.
+
+pub(crate) mod anthropic;
+pub(crate) mod anthropic_in;
+pub(crate) mod completions;
+pub(crate) mod ollama;
+pub(crate) mod openai;
+pub(crate) mod openai_in;
+pub(crate) mod plain;
+pub(crate) mod responses;
