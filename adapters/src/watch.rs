@@ -8,27 +8,26 @@ use crate::attach::floats;
 
 /// Sums of the squares of a projection's inputs.
 #[derive(Debug, Default)]
-pub struct InputSquares(Mutex<(Vec<f64>, usize)>);
+pub struct InputSquares(Mutex<Vec<f64>>);
 
 impl InputSquares {
     /// Adds the rows of `x [T, k]`.
     pub fn add(&self, x: &Tensor<2>) {
-        let [rows, cols] = x.dims();
+        let cols = x.dims()[1];
         let values = floats(x.clone());
         let mut sums = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        sums.0.resize(cols, 0.0);
-        sums.1 += rows;
+        sums.resize(cols, 0.0);
         for row in values.chunks_exact(cols) {
-            for (sum, value) in sums.0.iter_mut().zip(row) {
+            for (sum, value) in sums.iter_mut().zip(row) {
                 *sum += f64::from(*value) * f64::from(*value);
             }
         }
     }
 
-    /// The mean square of each column; none before anything was added.
-    #[expect(clippy::cast_possible_truncation, reason = "weights are f32")]
-    pub fn means(&self) -> Vec<f32> {
+    /// The sum of the squares of each column; none before anything was added.
+    #[expect(clippy::cast_possible_truncation, reason = "kept as f32 in files")]
+    pub fn sums(&self) -> Vec<f32> {
         let sums = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        sums.0.iter().map(|sum| (sum / sums.1.max(1) as f64) as f32).collect()
+        sums.iter().map(|sum| *sum as f32).collect()
     }
 }

@@ -234,10 +234,11 @@ fn survival(adapter: &Judgement, judged: &JudgedAll, needed: f64) -> Survival {
     let gain = adapter.mean_log_likelihood - judged.base.mean_log_likelihood;
     if gain >= LEAST_GAIN {
         let kept = judged.exported.mean_log_likelihood - judged.base.mean_log_likelihood;
-        return Survival { share: kept / gain, by: "gain", needed };
+        return Survival { share: (kept / gain).max(0.0), by: "gain", needed };
     }
     let way = judged.base.divergence;
-    let share = if way > 0.0 { 1.0 - judged.exported.divergence / way } else { 1.0 };
+    let left = if way > 0.0 { judged.exported.divergence / way } else { 0.0 };
+    let share = (1.0 - left).max(0.0);
     Survival { share, by: "divergence", needed }
 }
 

@@ -165,7 +165,7 @@ def show_2(checks, place) -> None:
             stem = name[: -len(".in_sum2")]
             importance[stem] = np.asarray(tensor.data, dtype=np.float64).reshape(-1) / float(
                 np.asarray(measured[stem + ".counts"].data).reshape(-1)[0])
-    for target in FORMATS:
+    for target in place.formats:
         out = place.folder / f"base-{target}.gguf"
         export(source, target, out)
         wide = place.folder / f"wide-{target}.gguf"
@@ -337,8 +337,9 @@ class Place:
 def main() -> None:
     parser = common.parser(__doc__)
     parser.add_argument("--run", type=pathlib.Path)
-    parser.add_argument("--reference", type=pathlib.Path, default=common.REPO / "tests/golden")
+    parser.add_argument("--reference", type=pathlib.Path, default=common.REPO.parent / "shared/reference")
     parser.add_argument("--only", default="1,2,3,4,5,6,7")
+    parser.add_argument("--formats", default=",".join(FORMATS), help="of check 2")
     parser.add_argument("--keep", type=pathlib.Path)
     args = parser.parse_args()
     checks = common.Checks()
@@ -348,6 +349,7 @@ def main() -> None:
         place.folder.mkdir(parents=True, exist_ok=True)
         place.models, place.threads = args.models.resolve(), args.threads
         place.reference = args.reference.resolve()
+        place.formats = args.formats.split(",")
         place.base = place.models / common.MODELS["smollm2"]
         wanted = args.only.split(",")
         from transformers import AutoTokenizer

@@ -15,7 +15,7 @@ use crate::decoder::{Decoder, Input};
 use crate::weights::LoadError;
 use crate::weights::names::gguf_name;
 
-/// Mean squares by HF's name of the matrix, with its ending.
+/// Sums of squares by HF's name of the matrix, with its ending. Only proportions count.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Importance {
     columns: BTreeMap<String, Vec<f32>>,
@@ -61,7 +61,7 @@ impl Importance {
             let (Some(sums), Some([count, ..])) = (sums, counts.as_deref()) else { continue };
             let sane = *count > 0.0 && sums.iter().all(|sum| sum.is_finite() && *sum >= 0.0);
             if sane && sums.len() == projection.inputs() {
-                found.columns.insert(name, sums.iter().map(|sum| sum / count).collect());
+                found.columns.insert(name, sums);
             }
         }
         if found.is_empty() {
@@ -91,8 +91,7 @@ impl Importance {
         for (name, columns) in &self.columns {
             let Some(own) = gguf_name(name, decoder.blueprint.post_norms) else { continue };
             let count = self.tokens as f32;
-            let sums: Vec<u8> =
-                columns.iter().flat_map(|mean| (mean * count).to_le_bytes()).collect();
+            let sums: Vec<u8> = columns.iter().flat_map(|sum| sum.to_le_bytes()).collect();
             let dims = vec![columns.len() as u64, 1];
             specs.push(TensorSpec::new(format!("{own}.in_sum2"), dims, Kind::F32));
             bytes.push(sums);
@@ -128,6 +127,6 @@ pub fn importance(
         progress(done + 1);
     }
     let tokens = inputs.iter().map(|input| input.ids.len()).sum();
-    let columns = squares.into_iter().map(|(name, squares)| (name, squares.means())).collect();
+    let columns = squares.into_iter().map(|(name, squares)| (name, squares.sums())).collect();
     Importance { columns, tokens }
 }
