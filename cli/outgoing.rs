@@ -83,13 +83,22 @@ pub(crate) struct Outgoing {
 
 /// Finds, checks and loads.
 pub(crate) fn load(args: &OutgoingArgs) -> Result<Outgoing> {
+    // The adapter of a run is the run: its recipe says how the base was kept.
+    let named = Path::new(&args.model);
+    let run = named.parent().filter(|run| {
+        named.ends_with("adapter")
+            && run.join("recipe.yaml").is_file()
+            && run.join("manifest.json").is_file()
+    });
+    let named = run.unwrap_or(named);
     let located = match &args.base {
-        Some(base) => source::over(Path::new(&args.model), base)?,
-        None => source::locate(&args.model, None, None)?,
+        Some(base) => source::over(named, base)?,
+        None => source::locate(&named.to_string_lossy(), None, None)?,
     };
     let Located { path, adapter, recipe } = located;
     if !args.force
-        && let Some(run) = adapter.as_deref().and_then(Path::parent)
+        && let Some(run) =
+            adapter.as_deref().filter(|it| it.ends_with("adapter")).and_then(Path::parent)
     {
         same_base(run, &path)?;
     }
