@@ -1,8 +1,6 @@
 //! Devices by name.
 
-use ft_kernels::device::{
-    DeviceError, DeviceName, available, best, device, present, process_memory,
-};
+use ft_kernels::device::{DeviceName, available, best, device, present, process_memory};
 
 #[test]
 fn the_processor_is_always_there_and_comes_last() {
@@ -16,7 +14,7 @@ fn the_processor_is_always_there_and_comes_last() {
 #[test]
 fn a_device_that_was_not_built_is_refused_with_what_can_be_named() {
     let error = device(DeviceName::Cuda(0)).unwrap_err();
-    let DeviceError::NotBuilt { feature, available } = &error else {
+    let ft_kernels::device::DeviceError::NotBuilt { feature, available } = &error else {
         panic!("{error}");
     };
     assert_eq!(*feature, "cuda");
