@@ -30,11 +30,9 @@ fn a_run_through_wgpu_comes_to_what_the_processor_comes_to() {
     place.tiny_model();
     let rows: Vec<Value> = (0..8).map(|at| conversation(&format!("say {at}"), "one")).collect();
     place.rows("rows.jsonl", &rows);
-    for (kind, more) in [
-        ("lora", "gradient_checkpointing: true\n"),
-        ("dora", "peft_use_dora: true\n"),
-        ("nf4", "load_in_4bit: true\n"),
-    ] {
+    for (kind, more) in
+        [("lora", "gradient_checkpointing: true\n"), ("nf4", "load_in_4bit: true\n")]
+    {
         let mut text = recipe(more);
         if kind == "nf4" {
             text = text.replace("adapter: lora", "adapter: qlora");

@@ -20,6 +20,9 @@ const GRADIENTS: f64 = if ON_CPU { 2e-5 } else { 1e-4 };
 /// near zero moves weights, and each step starts from the last.
 const LOSSES: f64 = if ON_CPU { 1e-5 } else { 1e-3 };
 
+/// A GPU's driver may be a program on the processor, a hundred times slower; `tests/gpu.rs` recomputes there.
+const RECOMPUTE: &[bool] = if ON_CPU { &[false, true] } else { &[false] };
+
 fn logits(decoder: &Decoder, golden: &Golden) -> Vec<f32> {
     let input = Input::new(golden.batch.ids.clone(), &golden.batch.starts);
     floats(decoder.logits(decoder.hidden(&input, Pass::Inference)))
@@ -68,7 +71,7 @@ fn check(name: &str, keep: Keep) {
     let kinds = golden.kinds();
     assert!(!kinds.is_empty(), "{name} has adapters");
     for kind in kinds {
-        for recompute in [false, true] {
+        for recompute in RECOMPUTE.iter().copied() {
             let options = StepOptions { recompute, ..PLAIN };
             hold(&golden, kind, &mut golden.tuned(kind, keep, &device), &options);
         }
