@@ -36,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("gguf")
     parser.add_argument("--prompt", type=int, default=512)
-    parser.add_argument("--generate", type=int, default=64)
+    parser.add_argument("--generate", type=int, default=128)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--requantize", metavar="OUT")
     parser.add_argument("--ftype", type=int, default=2)

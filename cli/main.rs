@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod audit;
+mod bench;
 mod chat;
 mod check;
 mod data;
@@ -60,6 +61,9 @@ enum Verb {
     /// Check the log of a server
     #[command(subcommand)]
     Audit(audit::Verb),
+    /// Speed and memory of a model on this machine
+    #[command(subcommand)]
+    Bench(bench::Verb),
 }
 
 /// How a verb ended, if nothing went wrong.
@@ -83,6 +87,7 @@ fn main() -> ExitCode {
         Verb::Chat(args) => chat::run(args).map(|()| Done::All),
         Verb::Serve(args) => serve::run(args),
         Verb::Audit(verb) => audit::run(verb).map(|()| Done::All),
+        Verb::Bench(verb) => bench::run(verb).map(|()| Done::All),
     };
     match done {
         Ok(Done::All) => ExitCode::SUCCESS,

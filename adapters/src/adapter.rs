@@ -169,6 +169,12 @@ impl Adapter {
         }
     }
 
+    /// What each output is multiplied by, `[1, n]`: DoRA's magnitudes over the norms as they are.
+    pub fn multipliers(&self) -> Option<Tensor<2>> {
+        let (magnitude, norms) = (self.magnitude.as_ref()?, self.norms.as_ref()?);
+        Some(plain(magnitude) / norms.clone())
+    }
+
     /// Calls `f` with each trained tensor, in a fixed order. A changed tensor is followed by
     /// [`Adapter::refresh`].
     pub fn visit(&mut self, f: &mut dyn FnMut(ParameterKind, &mut Tensor<2>)) {

@@ -13,6 +13,8 @@
 //! | [`rms_norm()`], [`rope()`], [`gated_activation()`], [`scaled_columns()`] | kernel | reference |
 //! | [`adapted_norms`] | host | host |
 //! | [`packed_embedding`] | host | host, then uploaded |
+//!
+//! Inference on a CPU goes by slices instead of tensors: [`host`].
 
 pub mod adapted_matmul;
 pub mod attention;
@@ -22,6 +24,8 @@ mod embedding;
 mod flex;
 pub mod formats;
 pub mod gated_activation;
+pub mod host;
+mod integer;
 pub mod linear_cross_entropy;
 pub mod mapped;
 pub mod packed;

@@ -142,6 +142,56 @@ impl fmt::Debug for MappedFile {
     }
 }
 
+/// Zeroed memory of our own, in large pages where the system has them: reading matrices end to end is then not held up by
+/// the translation of addresses.
+pub(crate) struct Pages {
+    #[cfg(unix)]
+    map: Option<memmap2::MmapMut>,
+    #[cfg(not(unix))]
+    map: Option<Vec<u8>>,
+    /// Where the system maps nothing.
+    own: Vec<u8>,
+}
+
+impl Pages {
+    /// So many bytes.
+    pub(crate) fn zeroed(len: usize) -> Self {
+        #[cfg(unix)]
+        {
+            let map = if len == 0 { None } else { memmap2::MmapMut::map_anon(len).ok() };
+            #[cfg(target_os = "linux")]
+            if let Some(map) = &map {
+                // Only slower without.
+                let _ = map.advise(memmap2::Advice::HugePage);
+            }
+            let own = if map.is_none() { vec![0; len] } else { Vec::new() };
+            Self { map, own }
+        }
+        #[cfg(not(unix))]
+        Self { map: None, own: vec![0; len] }
+    }
+}
+
+impl Deref for Pages {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.map {
+            Some(map) => map,
+            None => &self.own,
+        }
+    }
+}
+
+impl std::ops::DerefMut for Pages {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match &mut self.map {
+            Some(map) => map,
+            None => &mut self.own,
+        }
+    }
+}
+
 /// Bytes that are shared, not copied: a part of a mapped file, or owned memory. Cloning is cheap.
 #[derive(Clone)]
 pub struct SharedBytes {
@@ -194,6 +244,26 @@ impl SharedBytes {
             Owner::Bytes(_) | Owner::Floats(_) => false,
             #[cfg(unix)]
             Owner::Mapped(_) => true,
+        }
+    }
+
+    /// Says that the bytes will not be read soon: pages of a mapped file need not stay in memory, and are read again when they
+    /// are wanted after all. Bytes of our own stay.
+    pub(crate) fn release(&self) {
+        #[cfg(target_os = "linux")]
+        if let Owner::Mapped(map) = &self.owner {
+            /// No page is larger where maps are made of pages of 4 KiB to 64 KiB.
+            const PAGE: usize = 1 << 16;
+            let (from, to) =
+                (self.start.next_multiple_of(PAGE), (self.start + self.len) / PAGE * PAGE);
+            if from < to {
+                // SAFETY: the map is shared with its file and read-only: its pages hold nothing that the file does not, and
+                // reading them again gives the same bytes.
+                // Only memory is lost if it fails.
+                let _ = unsafe {
+                    map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, from, to - from)
+                };
+            }
         }
     }
 

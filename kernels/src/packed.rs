@@ -4,12 +4,13 @@ mod quantize;
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::cpu::{Isa, decode};
 use crate::formats::four_bit::{self, Codebook, FP4, NF4, Scales};
 use crate::formats::nested::Nested;
 use crate::formats::{Format, codes, int8, integer};
+use crate::integer::Laid;
 use crate::mapped::SharedBytes;
 
 /// A frozen matrix `[rows, cols]`, row-major: `rows` is the output width n, `cols` the input width k of a projection.
@@ -38,6 +39,8 @@ struct Inner {
     rows: usize,
     cols: usize,
     store: Store,
+    /// The same numbers laid for products of integers, made at the first of them.
+    laid: OnceLock<Option<Laid>>,
 }
 
 enum Store {
@@ -249,7 +252,8 @@ impl Packed {
     }
 
     fn new(format: Format, rows: usize, cols: usize, store: Store) -> Self {
-        Self { inner: Arc::new(Inner { format, rows, cols, store }), compute: Compute::F32 }
+        let laid = OnceLock::new();
+        Self { inner: Arc::new(Inner { format, rows, cols, store, laid }), compute: Compute::F32 }
     }
 
     /// The same matrix, multiplied in these numbers.
@@ -374,6 +378,24 @@ impl Packed {
         }
     }
 
+    /// The matrix laid for products of integers, if its format has codes. Laid at the first call; a mapped file's pages are then
+    /// left to the system again.
+    pub(crate) fn laid(&self) -> Option<&Laid> {
+        let laid = self.inner.laid.get_or_init(|| {
+            let laid = Laid::of(self);
+            if let (Some(_), Store::Blocks(blocks)) = (&laid, &self.inner.store) {
+                blocks.release();
+            }
+            laid
+        });
+        laid.as_ref()
+    }
+
+    /// Makes ready for inference in eight bits, which would else be done at the first product.
+    pub fn lay(&self) {
+        self.laid();
+    }
+
     /// The values without a copy, if they are kept as F32 and lie aligned in memory.
     pub fn as_f32(&self) -> Option<&[f32]> {
         match &self.inner.store {
@@ -409,7 +431,7 @@ impl Packed {
 
     /// [`Packed::decode_rows`] with a given instruction set.
     pub(crate) fn decode_rows_with(&self, isa: Isa, rows: Range<usize>, out: &mut [f32]) {
-        let Inner { format, rows: all, cols, ref store } = *self.inner;
+        let Inner { format, rows: all, cols, ref store, .. } = *self.inner;
         assert!(rows.start <= rows.end && rows.end <= all, "rows {rows:?} of {self:?}");
         assert_eq!(out.len(), rows.len() * cols, "values to decode for rows {rows:?} of {self:?}");
         match store {

@@ -1,16 +1,18 @@
 //! The decoder: embedding, blocks, norm, head.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use ft_adapters::{ParameterKind, Pass, Projection};
+use ft_kernels::host::{Floats, Precision, is_host};
 use ft_kernels::{
     Angles, Boundaries, Compute, Head, KeyValues, Packed, Targets, linear_cross_entropy,
     log_likelihoods, packed_embedding, packed_matmul,
 };
 
 use crate::family::{Blueprint, Family};
+use crate::host::{self, Vectors};
 use crate::layers::{Block, Frequencies, Norm};
 
 /// Tokens of one pass: documents laid end to end.
@@ -42,7 +44,7 @@ impl Input {
     }
 }
 
-fn index(position: usize) -> u32 {
+pub(crate) fn index(position: usize) -> u32 {
     u32::try_from(position).expect("a document has fewer than 2³² tokens")
 }
 
@@ -67,10 +69,10 @@ impl Context {
 /// The keys and values of one sequence in all layers.
 #[derive(Debug, Clone)]
 pub struct Cache {
-    layers: Vec<KeyValues>,
+    pub(crate) layers: Vec<KeyValues>,
     /// Numbers of a token's keys in one layer.
     width: usize,
-    tokens: usize,
+    pub(crate) tokens: usize,
 }
 
 impl Cache {
@@ -159,6 +161,11 @@ pub struct Decoder {
     pub norm: Norm,
     /// The head, if it is not the embedding.
     pub lm_head: Option<Table>,
+    /// How activations meet packed weights in [`Decoder::read`] and [`Decoder::next_logits`] on a CPU. Everything else is
+    /// exact.
+    pub precision: Precision,
+    /// Frozen vectors for the CPU, made at the first read.
+    pub(crate) vectors: OnceLock<Arc<Vectors>>,
     pub(crate) global_frequencies: Frequencies,
     pub(crate) local_frequencies: Frequencies,
 }
@@ -210,7 +217,7 @@ impl Decoder {
         self.head_table().trained.is_some()
     }
 
-    fn head_table(&self) -> &Table {
+    pub(crate) fn head_table(&self) -> &Table {
         self.lm_head.as_ref().unwrap_or(&self.embed_tokens)
     }
 
@@ -277,6 +284,19 @@ impl Decoder {
         self.capped(logits)
     }
 
+    /// As [`Decoder::logits`], in the precision of [`Decoder::read`].
+    pub fn next_logits(&self, hidden: Tensor<2>) -> Tensor<2> {
+        let mut logits = Vec::new();
+        let rows = hidden.dims()[0];
+        match Floats::of(&hidden) {
+            Some(floats) if host::logits(self, &floats, &mut logits) => {
+                let shape = [rows, self.blueprint.vocabulary];
+                Tensor::from_data(TensorData::new(logits, shape), &self.device)
+            }
+            _ => self.logits(hidden),
+        }
+    }
+
     /// An empty cache.
     pub fn cache(&self, capacity_tokens: usize) -> Cache {
         let width = self.blueprint.kv_heads * self.blueprint.head_dim;
@@ -298,7 +318,14 @@ impl Decoder {
 
     /// As [`Decoder::read`], but returns the hidden states of any of the new tokens, `[rows, D]`:
     /// row 0 is the first sequence's first new token.
+    ///
+    /// On a CPU in the decoder's own precision; elsewhere as [`Decoder::hidden`].
     pub fn read_rows(&self, sequences: &mut [(&mut Cache, &[u32])], rows: &[u32]) -> Tensor<2> {
+        let mut hidden = Vec::new();
+        if host::read_rows(self, sequences, rows, &mut hidden) {
+            let shape = [rows.len(), self.blueprint.width];
+            return Tensor::from_data(TensorData::new(hidden, shape), &self.device);
+        }
         let mut ids = Vec::new();
         let mut starts = Vec::with_capacity(sequences.len());
         let mut positions = Vec::new();
@@ -458,6 +485,16 @@ impl Decoder {
             .into_iter()
             .find(|table| table.name.rsplit('.').next() == Some(last.as_str()))
             .ok_or(TableError::NoSuch { name: name.to_owned(), tied })
+    }
+
+    /// Lays the frozen matrices for reading tokens, which else the first read does. Nothing on other devices, and nothing if
+    /// activations are exact.
+    pub fn prepare(&self) {
+        if self.precision == Precision::Exact || !is_host(&self.device) {
+            return;
+        }
+        self.projections().iter().for_each(|projection| projection.weight.lay());
+        self.head_table().weight.lay();
     }
 
     /// Bytes of the frozen matrices as they are kept.

@@ -4,6 +4,8 @@
 mod backward;
 pub mod cached;
 mod cpu;
+mod grouped;
+mod memory;
 pub mod reference;
 
 use std::sync::Arc;
@@ -11,7 +13,9 @@ use std::sync::Arc;
 use burn::backend::{Backend, Dispatch, backend_extension, flex::Flex, tensor::FloatTensor};
 use burn::tensor::Tensor;
 
-pub use cached::{KeyValues, cached_attention};
+pub use cached::cached_attention;
+pub use grouped::attend;
+pub use memory::KeyValues;
 
 use crate::flex;
 

@@ -37,13 +37,16 @@
 
 pub(crate) mod codes;
 pub(crate) mod decode;
+pub(crate) mod dots;
 pub(crate) mod encode;
 pub(crate) mod gemm;
 mod heap;
 mod lookup;
 pub(crate) mod math;
 pub(crate) mod panels;
+pub(crate) mod team;
 mod tiles;
+pub(crate) mod translate;
 mod vnni;
 
 pub use heap::keep_freed_memory;

@@ -29,7 +29,7 @@ pub(crate) fn decode_block(block: &[u8; BYTES], out: &mut [f32; LEN]) {
 
 /// The six bits `s + 32` of a group: four from byte `group % 8`, two from byte `8 + group % 4`.
 #[inline(always)]
-fn scale_at(block: &[u8; BYTES], group: usize) -> u8 {
+pub(crate) fn scale_at(block: &[u8], group: usize) -> u8 {
     let low = (block[96 + group % 8] >> (4 * (group / 8))) & 15;
     let high = (block[104 + group % 4] >> (2 * (group / 4))) & 3;
     low | (high << 4)

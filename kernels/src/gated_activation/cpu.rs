@@ -29,7 +29,7 @@ fn gelu_tanh(x: f32) -> (f32, f32) {
 }
 
 multiversion! {
-    fn forward_silu(gate: &[f32], up: &[f32], y: &mut [f32]) {
+    pub(crate) fn forward_silu(gate: &[f32], up: &[f32], y: &mut [f32]) {
         for ((y, g), u) in y.iter_mut().zip(gate).zip(up) {
             *y = silu(*g).0 * u;
         }
@@ -37,7 +37,7 @@ multiversion! {
 }
 
 multiversion! {
-    fn forward_gelu(gate: &[f32], up: &[f32], y: &mut [f32]) {
+    pub(crate) fn forward_gelu(gate: &[f32], up: &[f32], y: &mut [f32]) {
         for ((y, g), u) in y.iter_mut().zip(gate).zip(up) {
             *y = gelu_tanh(*g).0 * u;
         }

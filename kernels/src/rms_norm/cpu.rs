@@ -8,7 +8,7 @@ use crate::cpu::{Isa, math::dot, multiversion};
 const ROWS: usize = 16;
 
 multiversion! {
-    fn forward_rows(x: &[f32], weight: &[f32], epsilon: f32, y: &mut [f32]) {
+    pub(crate) fn forward_rows(x: &[f32], weight: &[f32], epsilon: f32, y: &mut [f32]) {
         let width = weight.len();
         for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
             let inverse = 1.0 / (dot(x, x) / width as f32 + epsilon).sqrt();

@@ -1,7 +1,7 @@
 //! Root-mean-square normalisation.
 
 mod backward;
-mod cpu;
+pub(crate) mod cpu;
 pub mod reference;
 
 use burn::backend::{Backend, Dispatch, backend_extension, flex::Flex, tensor::FloatTensor};

@@ -26,6 +26,22 @@ multiversion! {
     }
 }
 
+multiversion! {
+    /// One row in place, forward.
+    pub(crate) fn turn_in_place(x: &mut [f32], cos: &[f32], sin: &[f32], head_dim: usize) {
+        let half = cos.len();
+        for x in x.chunks_exact_mut(head_dim) {
+            let (first, second) = x[..2 * half].split_at_mut(half);
+            let angles = cos.iter().zip(sin);
+            for ((first, second), (c, s)) in first.iter_mut().zip(second).zip(angles) {
+                let (a, b) = (*first, *second);
+                *first = a * c - b * s;
+                *second = b * c + a * s;
+            }
+        }
+    }
+}
+
 pub(super) fn turn(
     x: &[f32],
     width: usize,

@@ -1,7 +1,7 @@
 //! Rotary position embedding, half-split as checkpoints of Llama's kind have it.
 
 mod backward;
-mod cpu;
+pub(crate) mod cpu;
 pub mod reference;
 
 use std::sync::Arc;

@@ -33,7 +33,7 @@ pub(super) fn rows_of(
     }
     groups.into_iter().map(move |group| {
         let rows = hidden.clone().narrow(0, group.start, group.len());
-        let logits = decoder.logits(rows);
+        let logits = decoder.next_logits(rows);
         let vocabulary = logits.dims()[1];
         let logits =
             logits.into_data().try_into_vec::<f32>().expect("logits are f32 on every device");

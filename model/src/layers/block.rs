@@ -93,6 +93,14 @@ impl Block {
         all
     }
 
+    /// How many of [`Block::projections`] come before those of the MLP.
+    pub(crate) fn projections_before_mlp(&self) -> usize {
+        match &self.self_attn.qkv {
+            QueryKeyValue::Split { .. } => 4,
+            QueryKeyValue::Fused { .. } => 2,
+        }
+    }
+
     /// Whether anything in it is trained.
     pub fn is_adapted(&self) -> bool {
         self.projections().iter().any(|projection| projection.adapter.is_some())

@@ -1,5 +1,6 @@
 //! Frequencies and angles of the rotary embedding.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use ft_kernels::Angles;
@@ -82,6 +83,24 @@ impl Frequencies {
             });
         }
         Arc::new(Angles { cos, sin, half })
+    }
+
+    /// Adds the cosines and sines of the new tokens of one document, at these positions, to `[T, half]` each.
+    pub(crate) fn add_angles(
+        &self,
+        positions: Range<usize>,
+        cos: &mut Vec<f32>,
+        sin: &mut Vec<f32>,
+    ) {
+        let beyond = self.beyond.as_ref().filter(|(original, _)| positions.end > *original);
+        let inverse = beyond.map_or(&self.inverse, |(_, beyond)| beyond);
+        for position in positions {
+            for inverse in inverse {
+                let angle = position as f32 * inverse;
+                cos.push(angle.cos() * self.attention_factor);
+                sin.push(angle.sin() * self.attention_factor);
+            }
+        }
     }
 
     /// The angles a position of one document, chosen by its last position.

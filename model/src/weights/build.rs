@@ -1,7 +1,10 @@
 //! A decoder from a source of tensors and a blueprint.
 
+use std::sync::OnceLock;
+
 use burn::tensor::{Device, Tensor, TensorData};
 use ft_adapters::Projection;
+use ft_kernels::host::Precision;
 use ft_kernels::{AttentionOptions, Format, Packed, SharedBytes};
 
 use super::gguf::GgufSource;
@@ -130,6 +133,8 @@ impl<S: Source> Build<'_, S> {
             blocks,
             norm,
             lm_head,
+            precision: Precision::EightBit,
+            vectors: OnceLock::new(),
             global_frequencies,
             local_frequencies,
             blueprint: self.blueprint,

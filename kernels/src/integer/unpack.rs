@@ -1,0 +1,419 @@
+//! Blocks of 16 rows to bytes of codes and f32 scales: the part of a product that knows formats.
+
+use super::LANES;
+use super::layout::Layout;
+use crate::cpu::translate::translate;
+use crate::cpu::{Isa, multiversion};
+use crate::formats::float16::f16_to_f32;
+use crate::formats::four_bit::{FP4, NF4};
+use crate::formats::{Format, iq4_nl, mxfp4};
+
+/// Four codes of each of 16 rows.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+pub(crate) struct Quad(pub(crate) [u8; 64]);
+
+/// One number of each of 16 rows.
+pub(crate) type Lanes = [f32; LANES];
+
+/// Unpacked blocks of one tile.
+#[derive(Debug, Default)]
+pub(crate) struct Panel {
+    /// By group of 32 (or 16) values, plane and quad.
+    pub(crate) quads: Vec<Quad>,
+    /// One a group.
+    pub(crate) scales: Vec<Lanes>,
+    /// One a group, if the format has minima: added to each value.
+    pub(crate) mins: Vec<Lanes>,
+}
+
+impl Panel {
+    /// Room for so many blocks.
+    pub(super) fn fit(&mut self, layout: Layout, blocks: usize) {
+        self.quads.resize(blocks * layout.quads(), Quad([0; 64]));
+        self.scales.resize(blocks * layout.groups(), [0.0; LANES]);
+        self.mins.resize(if layout.mins { blocks * layout.groups() } else { 0 }, [0.0; LANES]);
+    }
+}
+
+/// How blocks of one format are unpacked.
+#[derive(Clone, Copy)]
+pub(crate) struct Unpack {
+    blocks: fn(Isa, &[u8], &mut Panel),
+    /// What stands for each code of four bits, if it is not the code itself; and a second byte below it.
+    tables: [Option<[u8; 16]>; 2],
+}
+
+/// The table of levels `round(32512 · level) = 256 · high + low`, both bytes with 128 added.
+fn two_bytes(levels: &[f32; 16]) -> [Option<[u8; 16]>; 2] {
+    #[expect(clippy::cast_possible_truncation, reason = "levels are at most 1")]
+    let whole = levels.map(|level| (f64::from(level) * f64::from(Unpack::STEPS)).round() as i32);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "taken modulo 256")]
+    let [high, low] = [
+        whole.map(|whole| (((whole + 128) >> 8) + 128) as u8),
+        whole.map(|whole| (whole - (((whole + 128) >> 8) << 8) + 128) as u8),
+    ];
+    [Some(high), Some(low)]
+}
+
+/// Whole levels with `zero` added.
+fn one_byte(levels: &[f32; 16], zero: u8) -> [Option<[u8; 16]>; 2] {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "levels are small whole numbers"
+    )]
+    let table = levels.map(|level| (level + f32::from(zero)) as u8);
+    [Some(table), None]
+}
+
+impl Unpack {
+    /// Steps of the uneven levels' whole numbers.
+    const STEPS: i16 = 127 * 256;
+    /// What one step is.
+    pub(super) const LEVEL: f32 = 1.0 / 32512.0;
+
+    pub(super) fn of(layout: Layout) -> Self {
+        let none = [None, None];
+        let (blocks, tables): (fn(Isa, &[u8], &mut Panel), _) = match layout.format {
+            Format::Q4_0 => (nibbles_and_scale, none),
+            Format::Iq4Nl => (nibbles_and_scale, one_byte(&iq4_nl::LEVELS, layout.zero)),
+            Format::Q4_1 => (nibbles_and_min, none),
+            Format::Q5_0 => (five_and_scale, none),
+            Format::Q5_1 => (five_and_min, none),
+            Format::Q8_0 => (bytes_and_scale, none),
+            Format::Q2K => (q2_k_blocks, none),
+            Format::Q3K => (q3_k_blocks, none),
+            Format::Q4K => (q4_k_blocks, none),
+            Format::Q5K => (q5_k_blocks, none),
+            Format::Q6K => (q6_k_blocks, none),
+            Format::Mxfp4 => (nibbles_and_exponent, one_byte(&mxfp4::LEVELS, layout.zero)),
+            Format::Nf4 { double_quant } | Format::Fp4 { double_quant } => {
+                let is_nf4 = matches!(layout.format, Format::Nf4 { .. });
+                let book = if is_nf4 { &NF4 } else { &FP4 };
+                let blocks = if double_quant { pairs_alone } else { pairs_and_scale };
+                (blocks, two_bytes(&book.table))
+            }
+            Format::Int8 => (bytes_alone, none),
+            Format::F32 | Format::F16 | Format::Bf16 => {
+                unreachable!("{} has no codes", layout.format)
+            }
+        };
+        Self { blocks, tables }
+    }
+
+    /// Unpacks whole blocks into a panel that fits them.
+    pub(super) fn run(self, isa: Isa, layout: Layout, bytes: &[u8], panel: &mut Panel) {
+        (self.blocks)(isa, bytes, panel);
+        match self.tables {
+            [Some(high), Some(low)] => {
+                for group in panel.quads.chunks_exact_mut(layout.group / 2) {
+                    let (first, second) = group.split_at_mut(layout.group / 4);
+                    second.copy_from_slice(first);
+                    translate(isa, &high, first);
+                    translate(isa, &low, second);
+                }
+            }
+            [Some(table), None] => translate(isa, &table, &mut panel.quads),
+            _ => {}
+        }
+    }
+}
+
+/// A number in half precision from two planes of bytes.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "must be compiled for the caller's instruction set")]
+fn halves(low: &[u8; LANES], high: &[u8; LANES], out: &mut Lanes) {
+    for ((low, high), out) in low.iter().zip(high).zip(out) {
+        *out = f16_to_f32(u16::from(*low) | (u16::from(*high) << 8));
+    }
+}
+
+/// `low` as whole numbers times `by`.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "must be compiled for the caller's instruction set")]
+fn times(by: &Lanes, codes: &[u8; LANES], mask: u8, shift: u8, sign: f32, out: &mut Lanes) {
+    for ((by, code), out) in by.iter().zip(codes).zip(out) {
+        *out = by * f32::from((code >> shift) & mask) * sign;
+    }
+}
+
+/// Signed bytes times `by`.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "must be compiled for the caller's instruction set")]
+fn signed_times(by: &Lanes, codes: &[u8; LANES], out: &mut Lanes) {
+    for ((by, code), out) in by.iter().zip(codes).zip(out) {
+        *out = by * f32::from(code.cast_signed());
+    }
+}
+
+/// `(codes >> shift) & mask`, byte by byte.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "must be compiled for the caller's instruction set")]
+fn field(codes: &[u8; 64], shift: u8, mask: u8, out: &mut Quad) {
+    for (code, out) in codes.iter().zip(&mut out.0) {
+        *out = (code >> shift) & mask;
+    }
+}
+
+/// As [`field`], with bits of another word above.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "must be compiled for the caller's instruction set")]
+fn joined(low: (&[u8; 64], u8, u8), high: (&[u8; 64], u8, u8), up: u8, out: &mut Quad) {
+    for ((l, h), out) in low.0.iter().zip(high.0).zip(&mut out.0) {
+        *out = ((l >> low.1) & low.2) | (((h >> high.1) & high.2) << up);
+    }
+}
+
+/// The words of codes of a block, and its bytes of scales.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "must be compiled for the caller's instruction set")]
+fn parts<const WORDS: usize, const META: usize>(
+    block: &[u8],
+) -> (&[[u8; 64]; WORDS], &[[u8; LANES]; META]) {
+    let (words, meta) = block.split_at(64 * WORDS);
+    let words = words.as_chunks::<64>().0.as_chunks::<WORDS>().0;
+    let meta = meta.as_chunks::<LANES>().0;
+    (
+        &words[0],
+        meta.first_chunk().unwrap_or_else(|| unreachable!("a block has {META} bytes of scales")),
+    )
+}
+
+/// A loop over blocks: words, scales, quads, scales and minima of each.
+macro_rules! block_loop {
+    (
+        $(#[$meta:meta])*
+        $name:ident<$words:literal, $scales:literal, $quads:literal, $groups:literal, $mins:literal>
+        |$codes:ident, $meta_bytes:ident, $out:ident, $scale:ident, $min:ident| $body:block
+    ) => {
+        multiversion! {
+            $(#[$meta])*
+            fn $name(bytes: &[u8], panel: &mut Panel) {
+                let blocks = bytes.chunks_exact(64 * $words + LANES * $scales);
+                let quads = panel.quads.chunks_exact_mut($quads);
+                let mut scales = panel.scales.chunks_exact_mut($groups);
+                let mut mins = panel.mins.chunks_exact_mut($groups);
+                let mut none = [[0.0; LANES]; 0];
+                for (block, $out) in blocks.zip(quads) {
+                    let ($codes, $meta_bytes) = parts::<$words, $scales>(block);
+                    let Some($out) = $out.first_chunk_mut::<$quads>() else { return };
+                    let Some($scale) = scales.next().and_then(|s| s.first_chunk_mut::<$groups>()) else { return };
+                    let $min: &mut [Lanes] = if $mins { mins.next().unwrap_or(&mut none) } else { &mut none };
+                    let $min = &mut *$min;
+                    $body
+                }
+            }
+        }
+    };
+}
+
+block_loop! {
+    /// `Q4_0`, `IQ4_NL`.
+    nibbles_and_scale<4, 2, 8, 1, false> |codes, meta, quads, scales, _mins| {
+        for (v, codes) in codes.iter().enumerate() {
+            field(codes, 0, 15, &mut quads[v]);
+            field(codes, 4, 15, &mut quads[v + 4]);
+        }
+        halves(&meta[0], &meta[1], &mut scales[0]);
+    }
+}
+
+block_loop! {
+    /// `Q4_1`.
+    nibbles_and_min<4, 4, 8, 1, true> |codes, meta, quads, scales, mins| {
+        for (v, codes) in codes.iter().enumerate() {
+            field(codes, 0, 15, &mut quads[v]);
+            field(codes, 4, 15, &mut quads[v + 4]);
+        }
+        halves(&meta[0], &meta[1], &mut scales[0]);
+        halves(&meta[2], &meta[3], &mut mins[0]);
+    }
+}
+
+block_loop! {
+    /// `MXFP4`.
+    nibbles_and_exponent<4, 1, 8, 1, false> |codes, meta, quads, scales, _mins| {
+        for (v, codes) in codes.iter().enumerate() {
+            field(codes, 0, 15, &mut quads[v]);
+            field(codes, 4, 15, &mut quads[v + 4]);
+        }
+        for (exponent, scale) in meta[0].iter().zip(&mut scales[0]) {
+            *scale = mxfp4::half_scale(*exponent);
+        }
+    }
+}
+
+block_loop! {
+    /// `Q5_0`.
+    five_and_scale<5, 2, 8, 1, false> |codes, meta, quads, scales, _mins| {
+        for v in 0..4u8 {
+            let at = usize::from(v);
+            joined((&codes[at], 0, 15), (&codes[4], v, 1), 4, &mut quads[at]);
+            joined((&codes[at], 4, 15), (&codes[4], v + 4, 1), 4, &mut quads[at + 4]);
+        }
+        halves(&meta[0], &meta[1], &mut scales[0]);
+    }
+}
+
+block_loop! {
+    /// `Q5_1`.
+    five_and_min<5, 4, 8, 1, true> |codes, meta, quads, scales, mins| {
+        for v in 0..4u8 {
+            let at = usize::from(v);
+            joined((&codes[at], 0, 15), (&codes[4], v, 1), 4, &mut quads[at]);
+            joined((&codes[at], 4, 15), (&codes[4], v + 4, 1), 4, &mut quads[at + 4]);
+        }
+        halves(&meta[0], &meta[1], &mut scales[0]);
+        halves(&meta[2], &meta[3], &mut mins[0]);
+    }
+}
+
+block_loop! {
+    /// `Q8_0`.
+    bytes_and_scale<8, 2, 8, 1, false> |codes, meta, quads, scales, _mins| {
+        for (codes, quad) in codes.iter().zip(quads) {
+            quad.0 = *codes;
+        }
+        halves(&meta[0], &meta[1], &mut scales[0]);
+    }
+}
+
+block_loop! {
+    /// `Int8`, whose scales are the rows'.
+    bytes_alone<8, 0, 8, 1, false> |codes, _meta, quads, _scales, _mins| {
+        for (codes, quad) in codes.iter().zip(quads) {
+            quad.0 = *codes;
+        }
+    }
+}
+
+block_loop! {
+    /// NF4 and FP4: codes of the first plane of each of two groups.
+    pairs_alone<8, 1, 32, 2, false> |codes, _meta, quads, _scales, _mins| {
+        for (w, codes) in codes.iter().enumerate() {
+            let at = 16 * (w / 4) + 2 * (w % 4);
+            field(codes, 0, 15, &mut quads[at]);
+            field(codes, 4, 15, &mut quads[at + 1]);
+        }
+    }
+}
+
+block_loop! {
+    /// NF4 and FP4 with plain scales.
+    pairs_and_scale<8, 4, 32, 2, false> |codes, meta, quads, scales, _mins| {
+        for (w, codes) in codes.iter().enumerate() {
+            let at = 16 * (w / 4) + 2 * (w % 4);
+            field(codes, 0, 15, &mut quads[at]);
+            field(codes, 4, 15, &mut quads[at + 1]);
+        }
+        for lane in 0..LANES {
+            let scale = f32::from_le_bytes([meta[0][lane], meta[1][lane], meta[2][lane], meta[3][lane]]);
+            scales[0][lane] = scale * Unpack::LEVEL;
+            scales[1][lane] = scale * Unpack::LEVEL;
+        }
+    }
+}
+
+block_loop! {
+    /// `Q4_K`.
+    q4_k_blocks<32, 20, 64, 8, true> |codes, meta, quads, scales, mins| {
+        for (w, codes) in codes.iter().enumerate() {
+            let at = 16 * (w / 8) + w % 8;
+            field(codes, 0, 15, &mut quads[at]);
+            field(codes, 4, 15, &mut quads[at + 8]);
+        }
+        let (mut d, mut m) = ([0.0; LANES], [0.0; LANES]);
+        halves(&meta[0], &meta[1], &mut d);
+        halves(&meta[2], &meta[3], &mut m);
+        for group in 0..8 {
+            times(&d, &meta[4 + group], 63, 0, 1.0, &mut scales[group]);
+            times(&m, &meta[12 + group], 63, 0, -1.0, &mut mins[group]);
+        }
+    }
+}
+
+block_loop! {
+    /// `Q5_K`.
+    q5_k_blocks<40, 20, 64, 8, true> |codes, meta, quads, scales, mins| {
+        for pair in 0..4u8 {
+            for w in 0..8 {
+                let at = 16 * usize::from(pair) + w;
+                let (low, high) = (&codes[8 * usize::from(pair) + w], &codes[32 + w]);
+                joined((low, 0, 15), (high, 2 * pair, 1), 4, &mut quads[at]);
+                joined((low, 4, 15), (high, 2 * pair + 1, 1), 4, &mut quads[at + 8]);
+            }
+        }
+        let (mut d, mut m) = ([0.0; LANES], [0.0; LANES]);
+        halves(&meta[0], &meta[1], &mut d);
+        halves(&meta[2], &meta[3], &mut m);
+        for group in 0..8 {
+            times(&d, &meta[4 + group], 63, 0, 1.0, &mut scales[group]);
+            times(&m, &meta[12 + group], 63, 0, -1.0, &mut mins[group]);
+        }
+    }
+}
+
+block_loop! {
+    /// `Q6_K`.
+    q6_k_blocks<48, 18, 64, 16, false> |codes, meta, quads, scales, _mins| {
+        for half in 0..2 {
+            for strip in 0..4u8 {
+                for w in 0..8 {
+                    let t = usize::from(strip);
+                    let low = &codes[16 * half + 8 * (t % 2) + w];
+                    let high = &codes[32 + 8 * half + w];
+                    let quad = &mut quads[32 * half + 8 * t + w];
+                    joined((low, 4 * (strip / 2), 15), (high, 2 * strip, 3), 4, quad);
+                }
+            }
+        }
+        let mut d = [0.0; LANES];
+        halves(&meta[0], &meta[1], &mut d);
+        for group in 0..16 {
+            signed_times(&d, &meta[2 + group], &mut scales[group]);
+        }
+    }
+}
+
+block_loop! {
+    /// `Q3_K`.
+    q3_k_blocks<24, 18, 64, 16, false> |codes, meta, quads, scales, _mins| {
+        for half in 0..2u8 {
+            for strip in 0..4u8 {
+                for w in 0..8 {
+                    let (h, t) = (usize::from(half), usize::from(strip));
+                    let quad = &mut quads[32 * h + 8 * t + w];
+                    let (low, high) = (&codes[8 * h + w], &codes[16 + w]);
+                    joined((low, 2 * strip, 3), (high, 4 * half + strip, 1), 2, quad);
+                }
+            }
+        }
+        let mut d = [0.0; LANES];
+        halves(&meta[0], &meta[1], &mut d);
+        for group in 0..16 {
+            signed_times(&d, &meta[2 + group], &mut scales[group]);
+        }
+    }
+}
+
+block_loop! {
+    /// `Q2_K`.
+    q2_k_blocks<16, 20, 64, 16, true> |codes, meta, quads, scales, mins| {
+        for half in 0..2 {
+            for strip in 0..4u8 {
+                for w in 0..8 {
+                    let quad = &mut quads[32 * half + 8 * usize::from(strip) + w];
+                    field(&codes[8 * half + w], 2 * strip, 3, quad);
+                }
+            }
+        }
+        let (mut d, mut m) = ([0.0; LANES], [0.0; LANES]);
+        halves(&meta[0], &meta[1], &mut d);
+        halves(&meta[2], &meta[3], &mut m);
+        for group in 0..16 {
+            times(&d, &meta[4 + group], 15, 0, 1.0, &mut scales[group]);
+            times(&m, &meta[4 + group], 15, 4, -1.0, &mut mins[group]);
+        }
+    }
+}
