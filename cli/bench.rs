@@ -18,7 +18,7 @@ use crate::{model, report};
 #[derive(clap::Subcommand)]
 pub(crate) enum Verb {
     /// Steps of training an adapter of rank 16 on all linear layers, on random tokens
-    Train(Args),
+    Train(TrainArgs),
     /// Reading a prompt of random tokens
     Prompt(Args),
     /// Generating tokens one after another
@@ -35,18 +35,24 @@ pub(crate) struct Args {
     /// Timed runs, after one that is not
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
-    /// Activations in f32 instead of eight bits (prompt and generate; training is exact)
+    /// Activations in f32 instead of eight bits, for `prompt` and `generate`
     #[arg(long)]
     exact: bool,
-    /// DoRA instead of LoRA (train)
-    #[arg(long)]
-    dora: bool,
-    /// Recompute blocks in the backward pass (train)
-    #[arg(long)]
-    recompute: bool,
     /// One JSON object instead of lines
     #[arg(long)]
     json: bool,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct TrainArgs {
+    #[command(flatten)]
+    common: Args,
+    /// DoRA instead of LoRA
+    #[arg(long)]
+    dora: bool,
+    /// Recompute blocks in the backward pass
+    #[arg(long)]
+    recompute: bool,
 }
 
 /// Tokens that stand before those generated.
@@ -63,7 +69,7 @@ struct Measured {
 
 pub(crate) fn run(verb: &Verb) -> Result<()> {
     let (name, args, tokens) = match verb {
-        Verb::Train(args) => ("train", args, 512),
+        Verb::Train(args) => ("train", &args.common, 512),
         Verb::Prompt(args) => ("prompt", args, 512),
         Verb::Generate(args) => ("generate", args, 128),
     };
@@ -81,7 +87,7 @@ pub(crate) fn run(verb: &Verb) -> Result<()> {
     }
     let loaded = begun.elapsed();
     let measured = match verb {
-        Verb::Train(_) => train(&mut decoder, tokens, args)?,
+        Verb::Train(args) => train(&mut decoder, tokens, args)?,
         Verb::Prompt(_) => prompt(&decoder, tokens, args.runs),
         Verb::Generate(_) => generate(&decoder, tokens, args.runs),
     };
@@ -160,7 +166,7 @@ fn next(decoder: &Decoder, cache: &mut Cache, ids: &[u32]) -> u32 {
     best.0
 }
 
-fn train(decoder: &mut Decoder, tokens: usize, args: &Args) -> Result<Measured> {
+fn train(decoder: &mut Decoder, tokens: usize, args: &TrainArgs) -> Result<Measured> {
     if decoder.projections().iter().any(|projection| projection.adapter.is_some()) {
         bail!("this model has an adapter already\n  = help: name the base model itself");
     }
@@ -193,7 +199,7 @@ fn train(decoder: &mut Decoder, tokens: usize, args: &Args) -> Result<Measured> 
     let mut held = values(decoder);
     let batches = [batch];
     let (mut backward, mut whole) = (Duration::ZERO, Vec::new());
-    for at in 0..=u64::from(args.runs) {
+    for at in 0..=u64::from(args.common.runs) {
         let begun = Instant::now();
         let _ = gradients(decoder, &all, &batches, at, &options);
         let gradients_time = begun.elapsed();
