@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::LANES;
 use super::layout::{Layout, MOST_META, MOST_WORDS, split};
 use super::unpack::{Panel, Unpack};
+use crate::cpu::translate::prefetch;
 use crate::cpu::{Isa, team};
 use crate::formats::{Format, four_bit, int8, nested};
 use crate::mapped::Pages;
@@ -152,7 +153,14 @@ impl Laid {
     ) {
         let block = block_bytes(self.layout);
         let start = tile * self.blocks * block;
-        let bytes = &self.bytes[start + blocks.start * block..start + blocks.end * block];
+        let part = start + blocks.start * block..start + blocks.end * block;
+        // The next pair of tiles comes while this one is multiplied: codes are unpacked in bursts, and the memory should not
+        // wait between them.
+        let ahead = 2 * self.blocks * block;
+        if let Some(next) = self.bytes.get(part.start + ahead..part.end + ahead) {
+            prefetch(next);
+        }
+        let bytes = &self.bytes[part];
         unpack.run(isa, self.layout, bytes, panel);
         match &self.apart {
             Apart::None => {}
