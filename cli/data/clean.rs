@@ -1,7 +1,7 @@
 //! `ft data clean IN... -o OUT.jsonl`
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
 use ft_datasets::clean::{Output, Plan, Summary, clean};
@@ -48,11 +48,21 @@ pub(crate) fn run(args: &Clean) -> Result<()> {
         Some(path) => CleanSection::load(path, &overrides)?,
         None => CleanSection::parse("", "defaults".as_ref(), &overrides)?,
     };
-    let mut plan = Plan::from_section(&section, None)?;
-    let output = Output::beside(&args.out);
-    plan.threads = args.threads;
+    with(&section, &args.inputs, &args.out, args.threads)
+}
+
+/// Cleans with the rules of a section, and says what became of the rows.
+pub(super) fn with(
+    section: &CleanSection,
+    inputs: &[PathBuf],
+    out: &Path,
+    threads: Option<std::num::NonZeroUsize>,
+) -> Result<()> {
+    let mut plan = Plan::from_section(section, None)?;
+    let output = Output::beside(out);
+    plan.threads = threads;
     let bar = bar();
-    let summary = clean(&args.inputs, &mut plan, &output, &mut |rows| bar.set_position(rows));
+    let summary = clean(inputs, &mut plan, &output, &mut |rows| bar.set_position(rows));
     bar.finish_and_clear();
     let summary = summary?;
     say(&summary, &output);
@@ -85,7 +95,7 @@ fn say(summary: &Summary, output: &Output) {
     ));
     for count in summary.rules.iter().filter(|count| count.dropped + count.repaired > 0) {
         let (name, dropped, repaired) = (count.rule, count.dropped, count.repaired);
-        report::say(format_args!("  {name:<16} {dropped:>8} dropped {repaired:>8} repaired"));
+        report::say(format_args!("  {name:<20} {dropped:>8} dropped {repaired:>8} repaired"));
     }
     report::say(format_args!("{}  {}", output.kept.display(), output.dropped.display()));
 }

@@ -58,7 +58,7 @@ impl Session<'_> {
             return Ok(prepare(&recipe.data, self.tokenizer, PrepareOptions::default())?);
         };
         let data = &recipe.data;
-        let cleaned = CleanedData::new(data, rules, None)?;
+        let cleaned = CleanedData::new(data, rules, Some(self.tokenizer))?;
         let mut prepared = prepare(&cleaned.section, self.tokenizer, PrepareOptions::default())?;
         let mut report = prepared.report;
         // A run is about the files that the recipe names, not about their cleaned copies.

@@ -1,7 +1,6 @@
 //! Cleaning before training: the rows of a recipe's data sets, through the same rules.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use ft_recipes::{CleanSection, DataSection};
 use serde_json::Value;
@@ -38,7 +37,7 @@ impl CleanedData {
     pub fn new(
         data: &DataSection,
         rules: &CleanSection,
-        tokenizer: Option<&Arc<Tokenizer>>,
+        tokenizer: Option<&Tokenizer>,
     ) -> Result<Self, CleanError> {
         let temporary = std::env::temp_dir();
         let folder = tempfile::Builder::new().prefix("ft-clean-").tempdir();

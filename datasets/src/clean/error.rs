@@ -48,6 +48,12 @@ pub enum CleanError {
         /// The file.
         path: PathBuf,
     },
+    /// Tokens are to be counted, and nothing says how.
+    #[error(
+        "`length.max_tokens` counts tokens, and there is no tokenizer\n  = help: name the model with \
+         `--model`"
+    )]
+    NoTokenizer,
     /// A JSON Schema that cannot be used.
     #[error("{}: {problem}", path.display())]
     Schema {

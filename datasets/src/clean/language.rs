@@ -31,6 +31,11 @@ impl Language {
         }
     }
 
+    /// Whether it is written in characters of East Asia.
+    pub(crate) fn is_wide(self) -> bool {
+        matches!(self, Self::Japanese | Self::Han | Self::Other(Lang::Cmn | Lang::Kor))
+    }
+
     /// The name in reports.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -102,8 +107,8 @@ const WORDS: [(Lang, &[&str]); 7] = [
         Lang::Fra,
         &[
             "le", "les", "des", "est", "et", "une", "dans", "pour", "qui", "sur", "pas", "avec",
-            "vous", "nous", "du", "ce", "cette", "sont", "il", "elle", "aux", "plus", "la", "je",
-            "un", "que", "en",
+            "vous", "nous", "du", "ce", "cette", "sont", "il", "elle", "aux", "la", "je", "un",
+            "que", "en",
         ],
     ),
     (
@@ -144,6 +149,28 @@ const WORDS: [(Lang, &[&str]); 7] = [
     ),
 ];
 
+/// Languages in Latin letters that trigrams tell from lists of names and terms; others are guessed
+/// too often.
+const LATIN: [Lang; 17] = [
+    Lang::Eng,
+    Lang::Fra,
+    Lang::Deu,
+    Lang::Spa,
+    Lang::Ita,
+    Lang::Por,
+    Lang::Nld,
+    Lang::Pol,
+    Lang::Tur,
+    Lang::Vie,
+    Lang::Ces,
+    Lang::Swe,
+    Lang::Dan,
+    Lang::Nob,
+    Lang::Fin,
+    Lang::Hun,
+    Lang::Ron,
+];
+
 /// Characters that are looked at.
 const LOOKED_AT: usize = 600;
 /// Fewest letters to judge by.
@@ -169,9 +196,10 @@ pub(crate) fn of(text: &str) -> Option<Language> {
         }
     }
     let wide = kana + han + hangul;
-    // A character of these scripts says as much as two or three letters.
-    if wide * 2 > ascii + other {
-        if wide < 8 || wide < other {
+    // A character of these scripts says as much as two or three letters. Where both are, a text
+    // speaks of one language in another, and which it is in is not clear.
+    if wide > 0 && (wide * 2 > ascii + other || wide >= 6) {
+        if wide < 8 || wide < ascii + other {
             return None;
         }
         if hangul * 2 > wide {
@@ -234,7 +262,8 @@ fn latin(text: &str) -> Option<Language> {
         return None;
     }
     let info = whatlang::detect(text)?;
-    (info.is_reliable() && info.confidence() > 0.9).then(|| Language::Other(info.lang()))
+    let sure = info.is_reliable() && info.confidence() > 0.95 && LATIN.contains(&info.lang());
+    sure.then(|| Language::Other(info.lang()))
 }
 
 /// Whether there are more marks than prose has.
@@ -264,6 +293,11 @@ mod tests {
             russian.differs(Language::Other(Lang::Eng)) && !russian.differs(Language::Cyrillic)
         );
         assert_eq!(name("Paris"), None);
+        assert_eq!(
+            name("1. 椎名林檎 (Shiina Ringo)\n2. ONE OK ROCK\n3. Namie Amuro\n4. Perfume"),
+            None
+        );
+        assert_eq!(name("what does this mean\n\n超次元の究極バトル"), None);
         assert_eq!(name("x = [i for i in range(10)]; print(x)"), None);
         assert!(!Language::Han.differs(Language::Japanese));
         assert!(Language::Japanese.differs(Language::Other(Lang::Eng)));

@@ -1,7 +1,6 @@
 //! Which rules look at the rows, by profile and recipe.
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 
 use ft_recipes::{CleanAction, CleanProfile, CleanRule, CleanSection, MaxBad};
 
@@ -30,9 +29,9 @@ use crate::source::Limits;
 use crate::tokenizer::Tokenizer;
 
 /// What cleaning does.
-pub struct Plan {
+pub struct Plan<'a> {
     /// Rules for single rows, in order.
-    pub rules: Vec<Box<dyn Rule>>,
+    pub rules: Vec<Box<dyn Rule + 'a>>,
     /// What compares rows, in order.
     pub stages: Vec<Box<dyn Stage>>,
     /// How many unreadable rows are allowed.
@@ -45,7 +44,7 @@ pub struct Plan {
     pub limits: Limits,
 }
 
-impl Plan {
+impl<'a> Plan<'a> {
     /// The rules of a section; tokens are counted with `tokenizer`, if there is one.
     ///
     /// # Errors
@@ -53,7 +52,7 @@ impl Plan {
     /// A file that a rule needs cannot be read.
     pub fn from_section(
         section: &CleanSection,
-        tokenizer: Option<&Arc<Tokenizer>>,
+        tokenizer: Option<&'a Tokenizer>,
     ) -> Result<Self, CleanError> {
         let mut plan = Self {
             rules: Vec::new(),
@@ -78,10 +77,10 @@ impl Plan {
         rule: CleanRule,
         action: CleanAction,
         section: &CleanSection,
-        tokenizer: Option<&Arc<Tokenizer>>,
+        tokenizer: Option<&'a Tokenizer>,
     ) -> Result<(), CleanError> {
         let repair = action == CleanAction::Repair;
-        let rule: Box<dyn Rule> = match rule {
+        let rule: Box<dyn Rule + 'a> = match rule {
             CleanRule::Text => Box::new(Text { repair }),
             CleanRule::Control => Box::new(Control),
             CleanRule::Unicode => Box::new(Unicode),
@@ -95,7 +94,10 @@ impl Plan {
             CleanRule::Fences => Box::new(Fences { repair }),
             CleanRule::Language => Box::new(Languages::new(section)),
             CleanRule::Length => {
-                Box::new(Length { bounds: section.length, tokenizer: tokenizer.cloned() })
+                if tokenizer.is_none() && section.length.max_tokens.is_some() {
+                    return Err(CleanError::NoTokenizer);
+                }
+                Box::new(Length { bounds: section.length, tokenizer })
             }
             CleanRule::Repetition => Box::new(Repetition),
             CleanRule::Pii => Box::new(Pii::new(!repair, &section.pii_kinds)?),

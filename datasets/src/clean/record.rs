@@ -159,6 +159,30 @@ impl Record {
         joined(&self.turns)
     }
 
+    /// What a row says beside its texts: tools, labels, pictures, and of messages all but who says
+    /// what.
+    pub(crate) fn beside_texts(&self) -> impl Iterator<Item = &Value> {
+        const BESIDE: [&str; 9] = [
+            "tools",
+            "functions",
+            "label",
+            "image",
+            "images",
+            "video",
+            "videos",
+            "audio",
+            "audios",
+        ];
+        const SAID: [&str; 4] = ["role", "content", "from", "value"];
+        let lists = ["messages", "conversations"].into_iter().filter_map(|name| self.field(name));
+        let messages = lists.filter_map(Value::as_array).flatten().filter_map(Value::as_object);
+        let extra = messages.flat_map(|message| {
+            message.iter().filter(|(key, value)| !SAID.contains(&key.as_str()) || value.is_array())
+        });
+        let fields = BESIDE.into_iter().filter_map(|name| self.field(name));
+        fields.chain(extra.map(|(_, value)| value)).filter(|value| !value.is_null())
+    }
+
     /// Takes the last message away (its text and its entry in the list).
     pub(crate) fn remove_last_message(&mut self) -> Option<String> {
         let turn = self.turns.pop()?;

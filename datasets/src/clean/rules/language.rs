@@ -124,8 +124,19 @@ impl Rule for Languages {
     }
 }
 
+/// Whether a question in other letters quotes words in Latin ones, as in `「opulent」を使った文`.
+fn quotes_latin(text: &str) -> bool {
+    let opens = |c: char| matches!(c, '"' | '“' | '「' | '『' | '‘' | '\'');
+    !text.is_ascii()
+        && text.match_indices(opens).any(|(at, mark)| {
+            let inside = &text[at + mark.len()..];
+            inside.chars().take(3).filter(char::is_ascii_alphabetic).count() == 3
+        })
+        && of(text).is_some_and(Language::is_wide)
+}
+
 fn is_about(text: &str) -> bool {
     // Long questions bring texts along; what is to be done stands at their ends.
     let lower = text.to_lowercase();
-    ABOUT.iter().any(|word| lower.contains(word))
+    ABOUT.iter().any(|word| lower.contains(word)) || quotes_latin(text)
 }

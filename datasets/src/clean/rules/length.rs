@@ -1,7 +1,5 @@
 //! Rows that are too short or too long to be what they should.
 
-use std::sync::Arc;
-
 use ft_recipes::LengthBounds;
 
 use crate::clean::record::Record;
@@ -9,15 +7,15 @@ use crate::clean::rule::{Finding, Rule, Verdict};
 use crate::tokenizer::Tokenizer;
 
 /// Drops rows outside of the bounds, in characters and, with a tokenizer, in tokens.
-pub(crate) struct Length {
+pub(crate) struct Length<'a> {
     pub(crate) bounds: LengthBounds,
-    pub(crate) tokenizer: Option<Arc<Tokenizer>>,
+    pub(crate) tokenizer: Option<&'a Tokenizer>,
 }
 
 /// Characters of a word beyond which it is data: base64, a dump, a file.
 const LONGEST_WORD: usize = 2000;
 
-impl Rule for Length {
+impl Rule for Length<'_> {
     fn name(&self) -> &'static str {
         "length"
     }
@@ -54,7 +52,7 @@ impl Rule for Length {
             }
         }
         // A token is a byte at least.
-        if let (Some(most), Some(tokenizer)) = (max_tokens, &self.tokenizer)
+        if let (Some(most), Some(tokenizer)) = (max_tokens, self.tokenizer)
             && all > most
         {
             let tokens: usize =
