@@ -1,6 +1,11 @@
 //! `ft data`: rows, looked at and cleaned.
 
 mod clean;
+mod convert;
+mod dedup;
+mod split;
+mod stats;
+mod synth;
 
 use std::io::IsTerminal;
 
@@ -16,6 +21,16 @@ pub(crate) enum Verb {
     Show(Show),
     /// Repair rows or take them out, with a reason for each
     Clean(clean::Clean),
+    /// Take out rows that repeat others, exactly or nearly
+    Dedup(dedup::Dedup),
+    /// Hold rows out, without near duplicates on both sides
+    Split(split::Split),
+    /// Count what is in files: shapes, roles, languages, lengths, repeats
+    Stats(stats::Stats),
+    /// Bring rows into another shape
+    Convert(convert::Convert),
+    /// Make rows from documents or seed tasks with a model behind an endpoint
+    Synth(Box<synth::Synth>),
 }
 
 #[derive(clap::Args)]
@@ -37,6 +52,11 @@ pub(crate) fn run(verb: &Verb) -> Result<()> {
     match verb {
         Verb::Show(args) => show_rows(args),
         Verb::Clean(args) => clean::run(args),
+        Verb::Dedup(args) => dedup::run(args),
+        Verb::Split(args) => split::run(args),
+        Verb::Stats(args) => stats::run(args),
+        Verb::Convert(args) => convert::run(args),
+        Verb::Synth(args) => synth::run(args),
     }
 }
 

@@ -5,13 +5,14 @@
 //! | bytes of a row, whatever their encoding | [`input`] |
 //! | a record: texts with their roles | [`record`] |
 //! | kept, repaired or dropped by itself | [`rule`], one file each in `rules/` |
-//! | dropped for another row's sake | [`stage`] |
+//! | dropped for another row's sake | [`stage`], most of them in [`cross`] |
 //! | files: kept rows, dropped rows, a report | [`pipeline`], [`report`] |
 //!
 //! Rows are read in batches, judged on all cores and taken up in the order of the input, so the
 //! output does not depend on the number of threads. Memory does not grow with the input but for a
 //! few bytes a row.
 
+pub mod cross;
 pub mod input;
 pub mod pipeline;
 pub mod plan;

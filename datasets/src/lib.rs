@@ -12,12 +12,18 @@
 //! | cleaned before all that, if the recipe says so | [`clean`] |
 //! | in a pack, in a micro-batch, in a step | [`pack`], [`loader`] |
 //!
+//! Beside it: [`duplicates`] finds rows that say the same; [`synth`] asks a model behind an
+//! [`endpoint`] for new ones; [`split`], [`convert`] and [`stats`] serve the verbs of their names.
+//!
 //! Nothing here prints, and nothing here knows tensors.
 #![forbid(unsafe_code)]
 
 pub mod chat;
 pub mod clean;
+pub mod convert;
+pub mod duplicates;
 pub mod encode;
+pub mod endpoint;
 pub mod loader;
 pub mod pack;
 pub mod prepare;
@@ -25,6 +31,9 @@ pub mod random;
 pub mod row;
 pub mod show;
 pub mod source;
+pub mod split;
+pub mod stats;
+pub mod synth;
 pub mod template;
 pub mod tokenizer;
 
@@ -32,3 +41,4 @@ mod cache;
 mod nearest;
 #[cfg(test)]
 mod testing;
+mod walk;

@@ -16,6 +16,12 @@ pub enum Purpose {
     Order = 2,
     /// Which row of each so many belongs to which of the `shards`; the stream counts them.
     Shards = 3,
+    /// Hyperplanes that embeddings are sorted by; the stream is the band.
+    Planes = 4,
+    /// Which clusters are held out when a file is split; the stream is the source.
+    Split = 5,
+    /// Which seeds and documents a request for new rows shows; the stream is the request.
+    Synth = 6,
 }
 
 /// Multipliers of Philox 4×32 (Random123, `philox.h`).

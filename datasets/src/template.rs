@@ -25,6 +25,7 @@ use regex::Regex;
 use serde_json::{Map, Value as Json};
 
 pub use builtin::builtin_names;
+pub(crate) use clock::strftime;
 pub use error::TemplateError;
 pub use marks::{Rendered, Span, SpanKind, Turn};
 
@@ -100,6 +101,15 @@ impl Template {
         })?;
         let (bos, eos) = (bos.to_owned(), eos.to_owned());
         Ok(Self { environment, source: source.into(), bos, eos, has_generation })
+    }
+
+    /// A built-in template without a tokenizer: its `bos_token` and `eos_token` are empty.
+    ///
+    /// # Errors
+    ///
+    /// [`TemplateError::UnknownName`] with the nearest name.
+    pub fn builtin(name: &str) -> Result<Self, TemplateError> {
+        Self::new(builtin::builtin(name)?, "", "")
     }
 
     /// Compiles a template for a tokenizer: `bos_token` and `eos_token` are its own.
@@ -291,7 +301,7 @@ fn environment() -> Environment<'static> {
     });
     environment.add_function("strftime_now", |state: &State, format: String| -> String {
         let now = state.lookup("ft_now").and_then(|now| i64::try_from(now).ok());
-        clock::strftime(now.unwrap_or(clock::STANDING), &format)
+        strftime(now.unwrap_or(clock::STANDING), &format)
     });
     environment.add_filter("tojson", |value: Value, indent: Option<Value>, options: Kwargs| {
         values::tojson(&value, indent, &options).map(Value::from)

@@ -29,6 +29,9 @@ pub(crate) const NOT_NEGATIVE: Range = Range { low_included: true, ..POSITIVE };
 /// 0 to 1.
 pub(crate) const SHARE: Range =
     Range { low: 0.0, low_included: true, high: 1.0, high_included: true };
+/// Above 0 and at most 1.
+pub(crate) const SIMILARITY: Range =
+    Range { low: 0.0, low_included: false, high: 1.0, high_included: true };
 /// 0 to below 1.
 pub(crate) const BELOW_ONE: Range = Range { high_included: false, ..SHARE };
 
@@ -272,6 +275,11 @@ impl<'a> Field<'a> {
                 None
             }
         }
+    }
+
+    /// Whether the value is a list.
+    pub(crate) fn is_list(&self) -> bool {
+        matches!(self.node.kind, Kind::List(_))
     }
 
     /// The items of a list.

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::duplicates::DuplicateError;
+use crate::endpoint::EndpointError;
 use crate::source::{FindError, SourceError};
 
 /// Why cleaning stops before its end.
@@ -70,6 +72,20 @@ pub enum CleanError {
         /// What went wrong.
         problem: String,
     },
+    /// An evaluation set that cannot be looked for.
+    #[error(
+        "{0}\n  = help: name the field with the question: `contamination: {{files: …, field: …}}`"
+    )]
+    Evaluation(String),
+    /// Embeddings that are not there or do not fit.
+    #[error("{0}")]
+    Embedding(String),
+    /// Duplicates cannot be looked for.
+    #[error(transparent)]
+    Duplicates(#[from] DuplicateError),
+    /// An endpoint does not answer.
+    #[error("{0}\n  = help: answers so far are kept; the same command goes on from there")]
+    Endpoint(#[from] EndpointError),
     /// More rows than can be numbered.
     #[error("more than {limit} rows\n  = help: clean them in several runs", limit = u32::MAX)]
     TooManyRows,

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 
 use ft_recipes::{CleanAction, CleanProfile, CleanRule, CleanSection, MaxBad};
 
+use super::cross;
 use super::duplicates::Duplicates;
 use super::error::CleanError;
 use super::rule::Rule;
@@ -69,6 +70,9 @@ impl<'a> Plan<'a> {
                 plan.add(*rule, action, section, tokenizer)?;
             }
         }
+        let compared = cross::plan(&section.compare, section.profile)?;
+        plan.rules.extend(compared.rules);
+        plan.stages.extend(compared.stages);
         Ok(plan)
     }
 

@@ -23,6 +23,7 @@ pub struct Spool {
     alive: Vec<bool>,
     files: Vec<Arc<Path>>,
     limits: Limits,
+    output: PathBuf,
 }
 
 impl Spool {
@@ -41,7 +42,12 @@ impl Spool {
         let path = file.path().to_owned();
         let file = BufWriter::with_capacity(1 << 18, file);
         let (offsets, places, alive) = (vec![0], Vec::new(), Vec::new());
-        Ok(Self { file, path, offsets, places, alive, files, limits })
+        Ok(Self { file, path, offsets, places, alive, files, limits, output: output.to_owned() })
+    }
+
+    /// The file that the rows will be.
+    pub(crate) fn output(&self) -> &Path {
+        &self.output
     }
 
     /// How many rows there are, those that fell included.

@@ -1,5 +1,6 @@
 //! What is cleaned out of the rows.
 
+use super::compare;
 use crate::fields::{Field, Fields, SHARE};
 use crate::scalar::boolean;
 use crate::sections::{CleanAction, CleanProfile, CleanRule, CleanSection, LengthBounds, MaxBad};
@@ -58,7 +59,7 @@ pub(super) fn read(fields: &Fields<'_>) -> Option<CleanSection> {
 /// The keys of the section.
 pub(crate) fn section(fields: &Fields<'_>) -> CleanSection {
     let rules = CleanRule::ALL.iter().map(|(name, _)| *name);
-    let known: Vec<&str> = OTHERS.iter().copied().chain(rules).collect();
+    let known: Vec<&str> = OTHERS.iter().copied().chain(compare::KEYS).chain(rules).collect();
     fields.only(&known);
     let mut section = CleanSection::default();
     if let Some(profile) = fields.choice("profile", PROFILES) {
@@ -77,6 +78,7 @@ pub(crate) fn section(fields: &Fields<'_>) -> CleanSection {
         let help = format!("expected {}", crate::fields::listed(PII_KINDS));
         field.wrong(format!("`{unknown}` is no kind of personal data"), Some(help));
     }
+    section.compare = compare::section(fields);
     section.json_schema = fields.text("json_schema").map(Into::into);
     for (name, rule) in CleanRule::ALL {
         let Some(field) = fields.get(name) else { continue };

@@ -3,6 +3,7 @@
 mod adapter;
 mod cadence;
 pub(crate) mod clean;
+mod compare;
 mod data;
 mod dataset;
 mod evaluation;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::CompareSection;
+
 /// `clean`: which rules look at the rows, and what they do with what they find.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CleanSection {
@@ -24,6 +26,8 @@ pub struct CleanSection {
     pub pii_kinds: Vec<String>,
     /// JSON Schema that answers must satisfy, a file.
     pub json_schema: Option<PathBuf>,
+    /// What compares rows.
+    pub compare: CompareSection,
 }
 
 impl Default for CleanSection {
@@ -37,6 +41,7 @@ impl Default for CleanSection {
             length: LengthBounds::default(),
             pii_kinds: Vec::new(),
             json_schema: None,
+            compare: CompareSection::default(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod adapter;
 mod clean;
+mod compare;
 mod data;
 mod evaluation;
 mod model;
@@ -9,6 +10,10 @@ mod train;
 
 pub use adapter::{AdapterInit, AdapterSection, Targets};
 pub use clean::{CleanAction, CleanProfile, CleanRule, CleanSection, LengthBounds, MaxBad};
+pub use compare::{
+    CompareSection, ConflictPolicy, ContaminationSection, EndpointSection, JudgeSection,
+    NearSection, SemanticSection,
+};
 pub use data::{
     ChatTemplate, DataSection, DatasetSource, HeldOut, LongRows, RowSlice, RowType, SliceBound,
     TrainOn,
