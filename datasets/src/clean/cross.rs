@@ -23,6 +23,10 @@ use super::rule::Rule;
 use super::stage::Stage;
 use crate::duplicates::{Banding, Keep, NearOptions, Resolve, Shingles, Unit};
 
+/// The similarity from which on rows are near duplicates if the recipe does not say. Rows that were
+/// made from one pattern on purpose are less alike than that.
+const CAUTIOUS: f64 = 0.95;
+
 /// What a section asks for, in the order in which it runs.
 #[derive(Default)]
 pub(super) struct Compared {
@@ -59,7 +63,8 @@ pub(super) fn plan(
     if let Some(resolve) = resolve {
         stages.push(Box::new(Conflicts::new(resolve)));
     }
-    let near = section.near_duplicates.unwrap_or_default();
+    let cautious = NearSection { similarity: CAUTIOUS, ..NearSection::default() };
+    let near = section.near_duplicates.unwrap_or(cautious);
     if near.similarity > 0.0 {
         stages.push(Box::new(NearDuplicates::new(near_options(&near)?)?));
     }
