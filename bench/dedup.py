@@ -107,8 +107,8 @@ def make(path: pathlib.Path, count: int, seed: int) -> list[tuple[int, int, floa
     return planted
 
 
-def timed(command: list, environment: dict | None = None) -> tuple[float, int]:
-    """Seconds and the largest resident set in MiB."""
+def timed(command: list, environment: dict | None = None) -> tuple[float, float, int]:
+    """Seconds, seconds of processors (children too), and the largest resident set of one process in MiB."""
     begun = time.monotonic()
     process = subprocess.Popen([str(word) for word in command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                                env=os.environ | (environment or {}))
@@ -117,7 +117,7 @@ def timed(command: list, environment: dict | None = None) -> tuple[float, int]:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         raise SystemExit(f"`{' '.join(map(str, command))}` ended with {process.returncode}:\n{error.decode()[-2000:]}")
-    return time.monotonic() - begun, usage.ru_maxrss // 1024
+    return time.monotonic() - begun, usage.ru_utime + usage.ru_stime, usage.ru_maxrss // 1024
 
 
 def curve(similarity: float, args) -> float:
@@ -150,14 +150,14 @@ def ours(rows: pathlib.Path, planted: list, args, folder: pathlib.Path) -> dict:
     command = [FT, "data", "dedup", rows, "-o", out, "--similarity", "0.5", "--size", SIZE, "--bands", args.bands,
                "--rows", args.hashes, "--threads", args.threads, "--no-provenance"]
     runs = sorted(timed(command) for _ in range(args.rounds))
-    seconds, memory = runs[len(runs) // 2]
+    seconds, cpu, memory = runs[len(runs) // 2]
     found, dropped = set(), 0
     for line in out.with_suffix(".dropped.jsonl").open():
         entry = json.loads(line)
         dropped += 1
         found.add(frozenset((entry["line"], int(entry["instead"].rsplit(":", 1)[1]))))
     quality("ft data dedup", planted, found, dropped, args)
-    return {"program": "ft data dedup", "seconds": seconds, "memory": memory}
+    return {"program": "ft data dedup", "seconds": seconds, "cpu": cpu, "memory": memory}
 
 
 def datasketch(rows: pathlib.Path, args) -> dict:
@@ -181,8 +181,8 @@ with Pool({args.threads}) as pool:
         if not near:
             lsh.insert(number, m, check_duplication=False)
 """
-    seconds, memory = timed([sys.executable, "-c", script])
-    return {"program": "datasketch (not verified)", "seconds": seconds, "memory": memory}
+    seconds, cpu, memory = timed([sys.executable, "-c", script])
+    return {"program": "datasketch (not verified)", "seconds": seconds, "cpu": cpu, "memory": memory}
 
 
 def text_dedup(rows: pathlib.Path, args, folder: pathlib.Path) -> dict:
@@ -196,8 +196,8 @@ def text_dedup(rows: pathlib.Path, args, folder: pathlib.Path) -> dict:
                "--num_perm", args.bands * args.hashes, "--b", args.bands, "--r", args.hashes, "--threshold", 0.5,
                "--hash_func", "xxh3", "--hash_bits", 32, "--num_proc", args.threads, "--batch_size", 10_000,
                "--output", folder / "text_dedup_out", "--clean_cache"]
-    seconds, memory = timed(command, {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hub")})
-    return {"program": "text-dedup (not verified)", "seconds": seconds, "memory": memory}
+    seconds, cpu, memory = timed(command, {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hub")})
+    return {"program": "text-dedup (not verified)", "seconds": seconds, "cpu": cpu, "memory": memory}
 
 
 def datatrove(rows: pathlib.Path, args, folder: pathlib.Path) -> dict:
@@ -225,23 +225,23 @@ if __name__ == "__main__":
 """
     file = folder / "run_datatrove.py"
     file.write_text(script)
-    seconds, memory = timed([sys.executable, file])
-    return {"program": "datatrove filters", "seconds": seconds, "memory": memory}
+    seconds, cpu, memory = timed([sys.executable, file])
+    return {"program": "datatrove filters", "seconds": seconds, "cpu": cpu, "memory": memory}
 
 
 def cleaned(rows: pathlib.Path, args, folder: pathlib.Path, name: str, more: list) -> dict:
     command = [FT, "data", "clean", rows, "-o", folder / "clean.jsonl", "--threads", args.threads, *more]
     runs = sorted(timed(command) for _ in range(args.rounds))
-    seconds, memory = runs[len(runs) // 2]
-    return {"program": name, "seconds": seconds, "memory": memory}
+    seconds, cpu, memory = runs[len(runs) // 2]
+    return {"program": name, "seconds": seconds, "cpu": cpu, "memory": memory}
 
 
 def table(title: str, results: list[dict], count: int):
-    print(f"\n{title}\n\n| program | rows/s | s | ratio | peak MiB |\n| --- | ---: | ---: | ---: | ---: |")
-    first = results[0]["seconds"]
+    print(f"\n{title}\n\n| program | rows/s | s | ratio | CPU s | ratio | peak MiB |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    first, least = results[0]["seconds"], results[0]["cpu"]
     for result in results:
         print(f"| {result['program']} | {count / result['seconds']:,.0f} | {result['seconds']:.1f} | "
-              f"{result['seconds'] / first:.1f} | {result['memory']} |")
+              f"{result['seconds'] / first:.1f} | {result['cpu']:.1f} | {result['cpu'] / least:.1f} | {result['memory']} |")
 
 
 def tried(name: str, run) -> list[dict]:
@@ -277,7 +277,7 @@ def main():
         if args.memory_rows:
             large = folder / "large.jsonl"
             make(large, args.memory_rows, args.seed + 1)
-            seconds, memory = timed([FT, "data", "dedup", large, "-o", folder / "large.out.jsonl",
+            seconds, cpu, memory = timed([FT, "data", "dedup", large, "-o", folder / "large.out.jsonl",
                                      "--threads", args.threads])
             print(f"\n{args.memory_rows} rows, {large.stat().st_size / 2**20:.0f} MiB: {memory} MiB at most, "
                   f"{args.memory_rows / seconds:,.0f} rows/s")
