@@ -30,7 +30,8 @@ pub(crate) fn backward(
         Pass::Training { key } => Pass::Unrecorded { key },
         pass => pass,
     };
-    let first = Context { pass: unrecorded, ..context.clone() };
+    let mut first = context.clone();
+    first.pass = unrecorded;
     for block in &decoder.blocks {
         inputs.push(x.clone());
         x = block.forward(x, &first, None);
