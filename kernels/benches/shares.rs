@@ -3,6 +3,7 @@
 //! Many rows are bound by arithmetic: GFLOP/s beside the `gemm` crate's f32 product of the same dense matrix, which
 //! neither decodes nor adds an adapter. One row is bound by reading the weights: GB/s beside a plain sum over memory of
 //! 256 MiB and over as many bytes as the matrix has. The least time of many is taken on both sides, turn by turn.
+#![expect(clippy::print_stdout, reason = "a bench prints its table")]
 
 use std::hint::black_box;
 use std::time::Instant;
