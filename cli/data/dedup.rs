@@ -69,5 +69,5 @@ pub(crate) fn run(args: &Dedup) -> Result<()> {
     if !(args.similarity > 0.0 && args.similarity <= 1.0) {
         anyhow::bail!("`--similarity` is {}, expected above 0 and at most 1", args.similarity);
     }
-    clean::with(&section, &args.inputs, &args.out, args.threads)
+    clean::with(&section, None, &args.inputs, &args.out, args.threads)
 }
