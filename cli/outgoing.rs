@@ -210,7 +210,8 @@ impl Outgoing {
                     return Ok(Self::sampled(&examples, conversations, from.to_owned()));
                 }
                 Err(error) => say(format_args!(
-                    "warning: the run's rows cannot be read, texts of ours stand in for them: {error}"
+                    "warning: the run's rows cannot be read, texts of ours stand in for them: {error}\n  = help: run \
+                     this where the run was trained, or name rows with `--rows`"
                 )),
             }
         }
