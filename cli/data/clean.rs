@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
 use ft_datasets::clean::{Output, Plan, Summary, clean};
+use ft_datasets::tokenizer::Tokenizer;
 use ft_recipes::CleanSection;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::report::{self, Unfinished};
+use crate::source;
 
 #[derive(clap::Args)]
 pub(crate) struct Clean {
@@ -30,6 +32,9 @@ pub(crate) struct Clean {
     /// Changes one key of the section (`--set pii=drop`)
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = crate::recipe::pair)]
     set: Vec<(String, String)>,
+    /// The model whose tokens `length.max_tokens` counts
+    #[arg(long, value_name = "MODEL")]
+    model: Option<String>,
     /// Threads [default: one a core]
     #[arg(long, value_name = "N")]
     threads: Option<std::num::NonZeroUsize>,
@@ -48,17 +53,23 @@ pub(crate) fn run(args: &Clean) -> Result<()> {
         Some(path) => CleanSection::load(path, &overrides)?,
         None => CleanSection::parse("", "defaults".as_ref(), &overrides)?,
     };
-    with(&section, &args.inputs, &args.out, args.threads)
+    let tokenizer = args.model.as_deref().map(|model| {
+        let located = source::locate(model, None, None)?;
+        source::tokenizer(&located.path)
+    });
+    let tokenizer = tokenizer.transpose()?;
+    with(&section, tokenizer.as_ref(), &args.inputs, &args.out, args.threads)
 }
 
 /// Cleans with the rules of a section, and says what became of the rows.
 pub(super) fn with(
     section: &CleanSection,
+    tokenizer: Option<&Tokenizer>,
     inputs: &[PathBuf],
     out: &Path,
     threads: Option<std::num::NonZeroUsize>,
 ) -> Result<()> {
-    let mut plan = Plan::from_section(section, None)?;
+    let mut plan = Plan::from_section(section, tokenizer)?;
     let output = Output::beside(out);
     plan.threads = threads;
     let bar = bar();
@@ -97,5 +108,7 @@ fn say(summary: &Summary, output: &Output) {
         let (name, dropped, repaired) = (count.rule, count.dropped, count.repaired);
         report::say(format_args!("  {name:<20} {dropped:>8} dropped {repaired:>8} repaired"));
     }
-    report::say(format_args!("{}  {}", output.kept.display(), output.dropped.display()));
+    for path in [&output.kept, &output.dropped, &output.report_html, &output.report_json] {
+        report::say(path.display());
+    }
 }
