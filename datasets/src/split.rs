@@ -305,9 +305,10 @@ mod tests {
                 *held.entry(*group).or_default().entry(chosen[row]).or_default() += 1;
             }
             assert!(held.values().all(|group| group.len() == 1), "a group was parted");
-            for (source, expected) in [(0, 30), (1, 120), (2, 150)] {
+            // What is missing is less than the smallest group that could still be taken: of 1, 2 and 3 rows.
+            for (source, expected, missing) in [(0, 30, 1), (1, 120, 1), (2, 150, 2)] {
                 let count = (0..3000).filter(|row| sources[*row] == source && chosen[*row]).count();
-                assert!(expected - count <= 1, "{source}: {count} of {expected}");
+                assert!(expected - count <= missing, "{source}: {count} of {expected}");
             }
         }
     }

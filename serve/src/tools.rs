@@ -245,6 +245,8 @@ pub(crate) struct Finder {
     held: String,
     inside: bool,
     calls: usize,
+    /// Whether the last part was text: white space behind it belongs to it.
+    speaking: bool,
 }
 
 impl Finder {
@@ -259,10 +261,11 @@ impl Finder {
                 let call = std::mem::replace(&mut self.held, rest);
                 parts.push(read(call.trim_end_matches(CLOSE)));
                 self.inside = false;
+                self.speaking = false;
                 self.calls += 1;
                 continue;
             }
-            if self.calls > 0 {
+            if self.calls > 0 && !self.speaking {
                 // White space between and behind calls says nothing.
                 let kept = self.held.trim_start().len();
                 self.held.drain(..self.held.len() - kept);
@@ -272,7 +275,7 @@ impl Finder {
                 let mut before = std::mem::replace(&mut self.held, rest);
                 before.truncate(at);
                 self.inside = true;
-                if !before.trim().is_empty() {
+                if !before.is_empty() && (self.speaking || !before.trim().is_empty()) {
                     parts.push(Part::Text(before));
                 }
                 continue;
@@ -284,6 +287,7 @@ impl Finder {
             let rest = self.held.split_off(held.len() - beginning);
             let text = std::mem::replace(&mut self.held, rest);
             if !text.is_empty() {
+                self.speaking = true;
                 parts.push(Part::Text(text));
             }
             return parts;

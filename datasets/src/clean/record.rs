@@ -245,7 +245,7 @@ fn joined(turns: &[Turn]) -> Cow<'_, str> {
         [only] => Cow::Borrowed(&only.text),
         many => {
             let mut text = String::with_capacity(many.iter().map(|it| it.text.len() + 1).sum());
-            for turn in many {
+            for turn in many.iter().filter(|turn| !turn.text.is_empty()) {
                 if !text.is_empty() {
                     text.push('\n');
                 }

@@ -189,7 +189,11 @@ mod tests {
         assert!(small.changed_codes < 0.02 && small.correlation < 0.2, "{small:?}");
         let large = receipt(0.5, Format::Q4_0);
         assert!(large.step_over_change < 1.0, "{large:?}");
-        assert!(large.changed_codes > 0.5 && large.correlation > 0.98, "{large:?}");
+        assert!(large.changed_codes > 0.5, "{large:?}");
+        // Both packings err independently of the change: 1/√(1 + 2e²/Δ²).
+        let noise = large.error_rms / large.change_rms;
+        let expected = (1.0 + 2.0 * noise * noise).powf(-0.5);
+        assert!(large.correlation > 0.99 * expected, "{large:?}, expected {expected}");
         let exact = receipt(1e-4, Format::F32);
         assert!(exact.correlation > 0.999 && exact.step_over_change < 1e-6, "{exact:?}");
     }

@@ -109,7 +109,6 @@ pub(super) const KEYS: &[Key] = &[
     refused("role_boundaries", TEXT, "use `type: chat_template`, whose masks come from the rendered turns"),
 
     // Sections of ours that a recipe does not have.
-    refused("clean", "a recipe trains on rows as they are", "`dataset_exact_deduplication: true` drops equal rows and `min_sample_len` short ones; clean the files before that"),
     refused("export", "a recipe ends with the adapter", "the run folder's `adapter/` is in PEFT's layout, which other tools read"),
     refused("serve", "a recipe does not serve", "`sample_prompts` prints answers at each evaluation"),
 ];

@@ -466,8 +466,8 @@ fn tasks_of_eval_are_ours() {
 
 #[test]
 fn sections_that_do_not_exist_say_what_to_use() {
-    let said = complaint("clean: instruct\n");
-    assert!(said.contains("`dataset_exact_deduplication: true` drops equal rows"), "{said}");
+    let said = complaint("export: gguf\n");
+    assert!(said.contains("the run folder's `adapter/` is in PEFT's layout"), "{said}");
 }
 
 #[test]
