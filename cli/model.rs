@@ -47,18 +47,26 @@ pub(crate) struct Base {
 pub(crate) fn base(model: &str, choice: DeviceChoice) -> Result<Base> {
     let device = device(device::name(choice))?;
     let located = source::locate(model, None, None)?;
-    let mut tokenizer = source::tokenizer(&located.path)?;
-    let mut keep = Keep::AsTheyAre;
     let mut choice = ChatTemplate::Tokenizer;
     // A run's model is what was trained: the base as it was kept, in the words that were used.
+    let keep = match &located.recipe {
+        Some(recipe) => Keep::of(&recipe.model.quantize)?,
+        None => Keep::AsTheyAre,
+    };
+    // The tokenizer takes as long as the weights: both at once.
+    let (tokenizer, decoder) = std::thread::scope(|scope| {
+        let tokenizer = scope.spawn(|| source::tokenizer(&located.path));
+        let decoder = ft_model::load(&located.path, keep, &device);
+        (tokenizer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), decoder)
+    });
+    let mut tokenizer = tokenizer?;
     if let Some(recipe) = &located.recipe {
-        keep = Keep::of(&recipe.model.quantize)?;
         tokenizer.set_special_tokens(&recipe.model.special_tokens)?;
         let own = recipe.data.datasets.iter().find_map(|source| source.chat_template.as_ref());
         choice = own.unwrap_or(&recipe.data.chat_template).clone();
     }
     let template = template_of(&choice, &tokenizer);
-    let decoder = ft_model::load(&located.path, keep, &device)?;
+    let decoder = decoder?;
     tokenizer.check_rows(decoder.blueprint.vocabulary)?;
     Ok(Base { decoder, tokenizer, template, located })
 }

@@ -31,6 +31,9 @@ pub(crate) struct Args {
     model: model::ModelArgs,
     /// JSONL, also JSON, CSV and Parquet, also `.gz` and `.zst`
     input: PathBuf,
+    /// Activations in eight bits, as in answers on a processor, instead of exactly
+    #[arg(long)]
+    int8: bool,
     /// File to write; stdout if absent
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -61,12 +64,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         ));
     }
     let Some(output) = &args.output else {
-        return score(decoder, &rows, &mut BufWriter::new(io::stdout().lock()));
+        return score(decoder, &rows, args.int8, &mut BufWriter::new(io::stdout().lock()));
     };
     let mut part: OsString = output.clone().into();
     part.push(".part");
     let part = PathBuf::from(part);
-    let written = write(decoder, &rows, &part, output);
+    let written = write(decoder, &rows, args.int8, &part, output);
     if written.is_err() {
         let _ = fs::remove_file(&part);
     }
@@ -74,10 +77,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 /// Writes beside the place and renames, so that a file of that name is always whole.
-fn write(decoder: &Decoder, rows: &[(Vec<u32>, String)], part: &Path, output: &Path) -> Result<()> {
+fn write(
+    decoder: &Decoder,
+    rows: &[(Vec<u32>, String)],
+    int8: bool,
+    part: &Path,
+    output: &Path,
+) -> Result<()> {
     let writing = || format!("cannot write `{}`", output.display());
     let mut file = BufWriter::new(File::create(part).with_context(writing)?);
-    score(decoder, rows, &mut file)?;
+    score(decoder, rows, int8, &mut file)?;
     let file = file.into_inner().map_err(io::IntoInnerError::into_error);
     file.and_then(|file| file.sync_all())
         .and_then(|()| fs::rename(part, output))
@@ -131,12 +140,22 @@ fn names(fields: &Map<String, Value>) -> String {
 }
 
 /// Scores all rows, several in a pass, and writes each on a line.
-fn score(decoder: &Decoder, rows: &[(Vec<u32>, String)], out: &mut impl Write) -> Result<()> {
+fn score(
+    decoder: &Decoder,
+    rows: &[(Vec<u32>, String)],
+    int8: bool,
+    out: &mut impl Write,
+) -> Result<()> {
     let bar = evaluate::bar(rows.len(), "rows scored");
     let begun = Instant::now();
     let (mut sum, mut predicted, mut tokens) = (0.0, 0, 0);
     for pass in passes(rows) {
-        for ((ids, at), logprobs) in pass.iter().zip(log_likelihoods(decoder, pass)) {
+        let found = if int8 {
+            pass.iter().map(|(ids, _)| read_likelihoods(decoder, ids)).collect()
+        } else {
+            log_likelihoods(decoder, pass)
+        };
+        for ((ids, at), logprobs) in pass.iter().zip(found) {
             let sum_logprob: f64 = logprobs.iter().flatten().copied().map(f64::from).sum();
             if !sum_logprob.is_finite() {
                 return Err(Unfinished::mark(anyhow!("{at}: the log-likelihood is not finite")));
@@ -201,6 +220,29 @@ fn log_likelihoods(decoder: &Decoder, pass: &[(Vec<u32>, String)]) -> Vec<Vec<Op
         std::iter::once(None).chain(values.by_ref().take(row.len() - 1).map(Some)).collect()
     };
     pass.iter().map(row).collect()
+}
+
+/// As [`log_likelihoods`] of one row, read as answers are.
+fn read_likelihoods(decoder: &Decoder, ids: &[u32]) -> Vec<Option<f32>> {
+    /// Tokens of a pass: their logits stand in memory at once.
+    const TOKENS: usize = 64;
+    let mut cache = decoder.cache(ids.len());
+    let mut found = vec![None];
+    for (part, ids_of_part) in ids.chunks(TOKENS).enumerate() {
+        let rows: Vec<u32> = (0..).take(ids_of_part.len()).collect();
+        let hidden = decoder.read_rows(&mut [(&mut cache, ids_of_part)], &rows);
+        let logits = decoder.next_logits(hidden).into_data();
+        let logits = logits.as_slice::<f32>().unwrap_or_default();
+        let next = ids[part * TOKENS + 1..].iter();
+        for (id, logits) in next.zip(logits.chunks_exact(decoder.blueprint.vocabulary)) {
+            let most = logits.iter().fold(f32::NEG_INFINITY, |most, logit| most.max(*logit));
+            let sum: f64 = logits.iter().map(|logit| f64::from(logit - most).exp()).sum();
+            let logprob = f64::from(logits[*id as usize] - most) - sum.ln();
+            #[expect(clippy::cast_possible_truncation, reason = "logits are f32")]
+            found.push(Some(logprob as f32));
+        }
+    }
+    found
 }
 
 #[cfg(test)]

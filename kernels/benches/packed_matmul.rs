@@ -13,8 +13,9 @@ use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::TensorData;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use ft_kernels::host::{Multiplier, Precision, Product};
 use ft_kernels::packed_matmul::PackedMatmul;
-use ft_kernels::{Format, Packed};
+use ft_kernels::{Format, Packed, SharedBytes};
 use rayon::prelude::*;
 
 /// The projections and the head of SmolLM2-135M, and one of an 8B model: `[n, k]`.
@@ -90,6 +91,31 @@ fn products(criterion: &mut Criterion) {
     }
 }
 
+/// One row in eight bits, from matrices larger than any cache: to be compared with `read/512 MiB`.
+fn one_row(criterion: &mut Criterion) {
+    const SHAPE: [usize; 2] = [98_304, 2048];
+    let [n, k] = SHAPE;
+    let mut group = criterion.benchmark_group(format!("one row/{n}x{k}"));
+    // One tile's worth of rows, again and again: quantising all of it would take minutes.
+    let some = numbers(512 * k);
+    for format in [Format::Q8_0, Format::Q4_0, Format::Q4_1, Format::Q5_0, Format::Q4K, Format::Q6K]
+    {
+        let part = Packed::quantize(format, 512, k, &some).expect("2048 is whole blocks");
+        let blocks = part.blocks().expect("blocks of a file").repeat(n / 512);
+        let weight = Packed::from_blocks(format, n, k, SharedBytes::from_vec(blocks))
+            .expect("as many bytes");
+        let (x, mut y, mut multiplier) = (numbers(k), vec![0.0; n], Multiplier::default());
+        group.throughput(Throughput::Bytes(weight.bytes() as u64));
+        group.bench_function(format.name(), |bencher| {
+            bencher.iter(|| {
+                let mut products = [Product { weight: &weight, y: &mut y }];
+                multiplier.multiply(black_box(&x), Precision::EightBit, &mut products);
+            });
+        });
+    }
+    group.finish();
+}
+
 /// All threads reading, from memory and from the last cache.
 fn reading(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("read");
@@ -114,6 +140,6 @@ criterion_group! {
         .sample_size(10)
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(1));
-    targets = reading, products
+    targets = reading, one_row, products
 }
 criterion_main!(benches);
