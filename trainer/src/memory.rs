@@ -1,5 +1,6 @@
 //! What a run will hold in memory, part by part, before anything is spent.
 
+use ft_kernels::linear_cross_entropy::chunk_rows;
 use ft_model::Decoder;
 use serde::Serialize;
 
@@ -27,8 +28,6 @@ pub struct MemoryOptions {
     pub recompute: bool,
 }
 
-/// Logits and their neighbourhood: see `linear_cross_entropy` in `ft-kernels`.
-const LOGIT_CHUNK_BYTES: usize = ft_kernels::linear_cross_entropy::LOGIT_BYTES;
 /// Decoded weights that stand at once.
 const SLAB_BYTES: usize = 16 << 20;
 
@@ -68,9 +67,9 @@ pub fn memory(decoder: &Decoder, options: &MemoryOptions) -> Vec<MemoryPart> {
     } else {
         b.layers() * block + block / 2
     };
-    let rows = (LOGIT_CHUNK_BYTES / (float * b.vocabulary)).clamp(1, 512);
+    let rows = chunk_rows(b.vocabulary, options.label_tokens);
     let copies = if b.logit_softcap.is_some() { 2 } else { 1 };
-    let logits = copies * rows.min(options.label_tokens.max(1)) * b.vocabulary * float;
+    let logits = copies * rows * b.vocabulary * float;
     let part = |name, bytes: usize| MemoryPart { name, bytes: bytes as u64 };
     vec![
         part("frozen weights", decoder.base_bytes()),

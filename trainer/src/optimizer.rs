@@ -173,7 +173,7 @@ impl Optimizer {
 
     /// Everything that must be written down to go on as if never stopped: `step`, then the state
     /// of each parameter under PyTorch's (or bitsandbytes') name for it, `exp_avg.NAME`.
-    pub fn state(&self) -> Vec<(String, StateTensor)> {
+    pub fn state(&self) -> Vec<(String, StateTensor<'_>)> {
         let mut state = vec![("step".to_owned(), StateTensor::counter(self.steps))];
         for (meta, memory) in self.parameters.iter().zip(&self.memories) {
             memory.state(meta, &mut state);
@@ -187,7 +187,7 @@ impl Optimizer {
     ///
     /// A tensor is missing, left over, or of another shape or number type; the optimiser is then
     /// as it was.
-    pub fn restore(&mut self, state: Vec<(String, StateTensor)>) -> Result<(), StateError> {
+    pub fn restore(&mut self, state: Vec<(String, StateTensor<'_>)>) -> Result<(), StateError> {
         let mut given = state::Given::new(state);
         let steps = given.counter("step")?;
         let mut memories = Vec::with_capacity(self.parameters.len());
@@ -231,9 +231,9 @@ impl Memory {
         }
     }
 
-    fn state(&self, meta: &ParameterMeta, into: &mut Vec<(String, StateTensor)>) {
+    fn state<'a>(&'a self, meta: &ParameterMeta, into: &mut Vec<(String, StateTensor<'a>)>) {
         let name = |what: &str| format!("{what}.{}", meta.name);
-        let floats = |values: &[f32]| StateTensor::floats(meta.shape.to_vec(), values.to_vec());
+        let floats = |values: &'a [f32]| StateTensor::floats(meta.shape.to_vec(), values);
         match self {
             Self::Adam { first, second } => {
                 into.push((name("exp_avg"), floats(first)));
@@ -241,10 +241,9 @@ impl Memory {
             }
             Self::Adam8bit { first, second } => {
                 for (number, blocks) in [(1, first), (2, second)] {
-                    let codes = StateTensor::bytes(meta.shape.to_vec(), blocks.codes.clone());
-                    let maxima = blocks.absmax.clone();
+                    let codes = StateTensor::bytes(meta.shape.to_vec(), &blocks.codes);
                     into.push((name(&format!("state{number}")), codes));
-                    let maxima = StateTensor::floats(vec![maxima.len()], maxima);
+                    let maxima = StateTensor::floats(vec![blocks.absmax.len()], &blocks.absmax);
                     into.push((name(&format!("absmax{number}")), maxima));
                 }
             }
@@ -258,7 +257,7 @@ impl Memory {
     fn restored(
         fresh: Self,
         meta: &ParameterMeta,
-        given: &mut state::Given,
+        given: &mut state::Given<'_>,
     ) -> Result<Self, StateError> {
         let shape = meta.shape.to_vec();
         let name = |what: &str| format!("{what}.{}", meta.name);

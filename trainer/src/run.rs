@@ -364,11 +364,11 @@ fn save(
 ) -> Result<(), TrainError> {
     let failed = |source| TrainError::State { path: run.path.clone(), source };
     let adapter = adapter_files(session, ready, held)?;
-    let trained: Vec<(String, StateTensor)> = ready
+    let trained: Vec<(String, StateTensor<'_>)> = ready
         .parameters
         .iter()
         .zip(held)
-        .map(|(meta, values)| (meta.name.clone(), floats(meta.shape, values)))
+        .map(|(meta, values)| (meta.name.clone(), StateTensor::floats(meta.shape.to_vec(), values)))
         .collect();
     let trained = state_to_file(&trained).map_err(failed)?;
     let optimizer = state_to_file(&ready.optimizer.state()).map_err(failed)?;
@@ -386,10 +386,6 @@ fn save(
     let best = state.watch.best.filter(|_| train.keep_best).map(|best| best.step);
     run.checkpoints.save(state.step, &contents, Keep { limit: train.save_total_limit, best })?;
     Ok(())
-}
-
-fn floats(shape: [usize; 2], values: &[f32]) -> StateTensor {
-    StateTensor { shape: shape.to_vec(), data: StateData::F32(values.to_vec()) }
 }
 
 /// Puts a checkpoint's values into decoder, optimiser and state.
@@ -410,7 +406,7 @@ fn restore(
     for (meta, values) in ready.parameters.iter().zip(held.iter_mut()) {
         let found = trained.iter().find(|(name, _)| *name == meta.name);
         let stored = found.and_then(|(_, tensor)| match &tensor.data {
-            StateData::F32(stored) if tensor.shape == meta.shape => Some(stored.clone()),
+            StateData::F32(stored) if tensor.shape == meta.shape => Some(stored.to_vec()),
             _ => None,
         });
         *values = stored.ok_or_else(|| TrainError::Checkpoint {

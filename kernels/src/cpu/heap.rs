@@ -24,6 +24,8 @@ pub fn keep_freed_memory() {
             libc::mallopt(libc::M_MMAP_THRESHOLD, LARGEST_ON_HEAP);
             libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
             libc::mallopt(libc::M_TOP_PAD, GROWTH);
+            // One heap for all threads: each further one would keep its own freed memory.
+            libc::mallopt(libc::M_ARENA_MAX, 1);
         }
     }
 }

@@ -92,7 +92,7 @@ pub(super) fn weighted_sum(terms: &[f32], targets: &Targets) -> f32 {
 /// `-log p` of each target, and the gradient `[T, D]` of their weighted sum (or nothing).
 pub(super) fn terms(h: &[f32], head: &Head, targets: &Targets, want: Want) -> (Vec<f32>, Vec<f32>) {
     let (vocabulary, width) = (head.weight.rows(), head.weight.cols());
-    let chunk = chunk_rows(vocabulary).min(targets.ids.len().max(1));
+    let chunk = chunk_rows(vocabulary, targets.ids.len());
     let mut dh = if want == Want::Gradient { vec![0.0; h.len()] } else { Vec::new() };
     let mut terms = Vec::with_capacity(targets.ids.len());
     let mut inputs = vec![0.0; chunk * width];

@@ -12,8 +12,11 @@ use burn::tensor::Tensor;
 use crate::flex;
 use crate::packed::Packed;
 
-/// Most bytes of logits that stand at once.
-pub const LOGIT_BYTES: usize = 96 << 20;
+/// Most bytes of logits that stand at once, unless [`FEWEST_ROWS`] need more.
+pub const LOGIT_BYTES: usize = 32 << 20;
+
+/// Rows of logits that stand at once at least: each chunk decodes the whole head.
+const FEWEST_ROWS: usize = 64;
 
 /// What is predicted where.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -35,9 +38,12 @@ pub struct Head {
     pub softcap: Option<f32>,
 }
 
-/// Rows of targets whose logits fit in [`LOGIT_BYTES`].
-pub(crate) fn chunk_rows(vocabulary: usize) -> usize {
-    (LOGIT_BYTES / (4 * vocabulary.max(1))).clamp(1, 512)
+/// Rows of targets whose logits stand at once: as many chunks as [`LOGIT_BYTES`] asks for, of equal size.
+#[must_use]
+pub fn chunk_rows(vocabulary: usize, targets: usize) -> usize {
+    let most = (LOGIT_BYTES / (4 * vocabulary.max(1))).clamp(FEWEST_ROWS, 512);
+    let chunks = targets.div_ceil(most).max(1);
+    targets.div_ceil(chunks).max(1)
 }
 
 /// The operation on a backend. The default bodies are made of Burn's own operations.

@@ -44,7 +44,7 @@ fn for_each_chunk<B: Backend>(
     mut f: impl FnMut(std::ops::Range<usize>, FloatTensor<B>, IntTensor<B>),
 ) {
     let device = h.device();
-    let chunk = chunk_rows(head.weight.rows());
+    let chunk = chunk_rows(head.weight.rows(), targets.ids.len());
     for from in (0..targets.ids.len()).step_by(chunk) {
         let range = from..(from + chunk).min(targets.ids.len());
         let places = indices::<B, 1>(&targets.rows[range.clone()], [range.len()], &device);

@@ -1,49 +1,82 @@
 //! An optimiser's state as named tensors, and those as a safetensors file.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::View;
+use safetensors::tensor::{Dtype, SafeTensors};
 
-/// The numbers of a tensor.
+/// The numbers of a tensor: borrowed on their way to a file, owned on their way back.
 #[derive(Debug, Clone, PartialEq)]
-pub enum StateData {
+pub enum StateData<'a> {
     /// 32-bit floats.
-    F32(Vec<f32>),
+    F32(Cow<'a, [f32]>),
     /// Codes.
-    U8(Vec<u8>),
+    U8(Cow<'a, [u8]>),
     /// Counters.
-    U64(Vec<u64>),
+    U64(Cow<'a, [u64]>),
 }
 
 /// A tensor of an optimiser's state.
 #[derive(Debug, Clone, PartialEq)]
-pub struct StateTensor {
+pub struct StateTensor<'a> {
     /// Its extents.
     pub shape: Vec<usize>,
     /// Its numbers, last extent fastest.
-    pub data: StateData,
+    pub data: StateData<'a>,
 }
 
-impl StateTensor {
-    pub(super) fn floats(shape: Vec<usize>, values: Vec<f32>) -> Self {
-        Self { shape, data: StateData::F32(values) }
+impl<'a> StateTensor<'a> {
+    /// Floats that lie somewhere else.
+    pub fn floats(shape: Vec<usize>, values: &'a [f32]) -> Self {
+        Self { shape, data: StateData::F32(Cow::Borrowed(values)) }
     }
 
-    pub(super) fn bytes(shape: Vec<usize>, values: Vec<u8>) -> Self {
-        Self { shape, data: StateData::U8(values) }
+    pub(super) fn bytes(shape: Vec<usize>, values: &'a [u8]) -> Self {
+        Self { shape, data: StateData::U8(Cow::Borrowed(values)) }
     }
 
     pub(super) fn counter(value: u64) -> Self {
-        Self { shape: vec![1], data: StateData::U64(vec![value]) }
+        Self { shape: vec![1], data: StateData::U64(Cow::Owned(vec![value])) }
     }
 
     fn described(&self) -> String {
-        let kind = match self.data {
-            StateData::F32(_) => "F32",
-            StateData::U8(_) => "U8",
-            StateData::U64(_) => "U64",
-        };
-        format!("{kind} {:?}", self.shape)
+        format!("{:?} {:?}", self.dtype(), self.shape)
+    }
+}
+
+/// Made into bytes when its turn comes.
+impl View for &StateTensor<'_> {
+    fn dtype(&self) -> Dtype {
+        match self.data {
+            StateData::F32(_) => Dtype::F32,
+            StateData::U8(_) => Dtype::U8,
+            StateData::U64(_) => Dtype::U64,
+        }
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        match &self.data {
+            StateData::F32(values) => {
+                Cow::Owned(values.iter().flat_map(|value| value.to_le_bytes()).collect())
+            }
+            StateData::U8(values) => Cow::Borrowed(values),
+            StateData::U64(values) => {
+                Cow::Owned(values.iter().flat_map(|value| value.to_le_bytes()).collect())
+            }
+        }
+    }
+
+    fn data_len(&self) -> usize {
+        match &self.data {
+            StateData::F32(values) => size_of_val(values.as_ref()),
+            StateData::U8(values) => values.len(),
+            StateData::U64(values) => size_of_val(values.as_ref()),
+        }
     }
 }
 
@@ -90,21 +123,21 @@ pub enum StateError {
 }
 
 /// Tensors that are taken out one by one.
-pub(super) struct Given(BTreeMap<String, StateTensor>);
+pub(super) struct Given<'a>(BTreeMap<String, StateTensor<'a>>);
 
-impl Given {
-    pub(super) fn new(state: Vec<(String, StateTensor)>) -> Self {
+impl<'a> Given<'a> {
+    pub(super) fn new(state: Vec<(String, StateTensor<'a>)>) -> Self {
         Self(state.into_iter().collect())
     }
 
-    fn take(&mut self, name: &str) -> Result<StateTensor, StateError> {
+    fn take(&mut self, name: &str) -> Result<StateTensor<'a>, StateError> {
         self.0.remove(name).ok_or_else(|| StateError::Missing { name: name.to_owned() })
     }
 
     pub(super) fn floats(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, StateError> {
         match self.take(name)? {
             StateTensor { shape: found, data: StateData::F32(values) } if found == shape => {
-                Ok(values)
+                Ok(values.into_owned())
             }
             other => Err(unfit(name, &format!("F32 {shape:?}"), &other)),
         }
@@ -113,7 +146,7 @@ impl Given {
     pub(super) fn bytes(&mut self, name: &str, shape: &[usize]) -> Result<Vec<u8>, StateError> {
         match self.take(name)? {
             StateTensor { shape: found, data: StateData::U8(values) } if found == shape => {
-                Ok(values)
+                Ok(values.into_owned())
             }
             other => Err(unfit(name, &format!("U8 {shape:?}"), &other)),
         }
@@ -135,7 +168,7 @@ impl Given {
     }
 }
 
-fn unfit(name: &str, expected: &str, found: &StateTensor) -> StateError {
+fn unfit(name: &str, expected: &str, found: &StateTensor<'_>) -> StateError {
     let (name, expected) = (name.to_owned(), expected.to_owned());
     StateError::Shape { name, expected, found: found.described() }
 }
@@ -145,23 +178,8 @@ fn unfit(name: &str, expected: &str, found: &StateTensor) -> StateError {
 /// # Errors
 ///
 /// A tensor's numbers do not fill its shape.
-pub fn state_to_file(state: &[(String, StateTensor)]) -> Result<Vec<u8>, StateError> {
-    let encoded: Vec<(Dtype, Vec<u8>)> = state
-        .iter()
-        .map(|(_, tensor)| match &tensor.data {
-            StateData::F32(values) => {
-                (Dtype::F32, values.iter().flat_map(|value| value.to_le_bytes()).collect())
-            }
-            StateData::U8(values) => (Dtype::U8, values.clone()),
-            StateData::U64(values) => {
-                (Dtype::U64, values.iter().flat_map(|value| value.to_le_bytes()).collect())
-            }
-        })
-        .collect();
-    let mut views = Vec::with_capacity(state.len());
-    for ((name, tensor), (dtype, bytes)) in state.iter().zip(&encoded) {
-        views.push((name.as_str(), TensorView::new(*dtype, tensor.shape.clone(), bytes)?));
-    }
+pub fn state_to_file(state: &[(String, StateTensor<'_>)]) -> Result<Vec<u8>, StateError> {
+    let views = state.iter().map(|(name, tensor)| (name.as_str(), tensor));
     Ok(safetensors::serialize(views, None)?)
 }
 
@@ -170,7 +188,7 @@ pub fn state_to_file(state: &[(String, StateTensor)]) -> Result<Vec<u8>, StateEr
 /// # Errors
 ///
 /// The bytes are no safetensors file, or have a number type that no optimiser here writes.
-pub fn state_from_file(bytes: &[u8]) -> Result<Vec<(String, StateTensor)>, StateError> {
+pub fn state_from_file(bytes: &[u8]) -> Result<Vec<(String, StateTensor<'static>)>, StateError> {
     let file = SafeTensors::deserialize(bytes)?;
     let mut state = Vec::new();
     for (name, view) in file.iter() {
@@ -182,7 +200,7 @@ pub fn state_from_file(bytes: &[u8]) -> Result<Vec<(String, StateTensor)>, State
             Dtype::U64 => {
                 StateData::U64(raw.as_chunks().0.iter().map(|b| u64::from_le_bytes(*b)).collect())
             }
-            Dtype::U8 => StateData::U8(raw.to_vec()),
+            Dtype::U8 => StateData::U8(Cow::Owned(raw.to_vec())),
             other => {
                 let (name, found) = (name.to_owned(), format!("{other:?}"));
                 return Err(StateError::NumberType { name, found });

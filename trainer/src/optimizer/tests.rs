@@ -298,7 +298,8 @@ fn an_optimizer_restored_from_its_file_goes_on_to_the_bit() {
 
 #[test]
 fn a_state_of_another_optimizer_is_refused_by_the_name_of_what_is_missing_or_left_over() {
-    let adamw = Optimizer::new(&section(OptimizerKind::AdamW), &three()).state();
+    let adamw = Optimizer::new(&section(OptimizerKind::AdamW), &three());
+    let adamw = adamw.state();
     let said = |kind, metas: &[ParameterMeta]| {
         let mut optimizer = Optimizer::new(&section(kind), metas);
         optimizer.restore(adamw.clone()).unwrap_err().to_string()
