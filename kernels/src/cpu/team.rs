@@ -1,8 +1,9 @@
 //! A team of threads for many short pieces of work in a row: generating a token is some hundred of them, each of a few
 //! microseconds, and waking a sleeping thread takes longer than that.
 //!
-//! Members wait for the next call by spinning for a moment and then sleep. Work is claimed part by part from a counter, and a
-//! call waits only for members that have begun: one that sleeps or was displaced holds nobody up.
+//! Members wait for the next call by spinning for a moment and then sleep. Each thread has a run of the parts, which it claims one
+//! by one in order, so that what it reads lies end to end; then it claims from the runs of others. A call waits only for
+//! members that have begun: one that sleeps or was displaced holds nobody up.
 #![expect(
     unsafe_code,
     reason = "a closure and pieces of a slice lent to other threads, argued at each block"
@@ -22,10 +23,14 @@ const OPEN: u64 = 1 << 31;
 
 type Work<'a> = dyn Fn(usize) + Sync + 'a;
 
+/// The next part of a run that is to be claimed, apart from those of other runs.
+#[repr(align(128))]
+struct Next(AtomicUsize);
+
 struct Shared {
     state: AtomicU64,
-    /// The next part to be claimed.
-    next: AtomicUsize,
+    /// Of each thread's run of parts.
+    next: Vec<Next>,
     parts: AtomicUsize,
     /// What to do: set while the state is not open and nobody is at work.
     work: UnsafeCell<Option<*const Work<'static>>>,
@@ -47,15 +52,23 @@ struct Team {
 }
 
 impl Shared {
-    /// Claims parts until there are none left.
-    fn work_off(&self, work: &Work<'_>) {
-        let parts = self.parts.load(Ordering::Relaxed);
-        loop {
-            let part = self.next.fetch_add(1, Ordering::Relaxed);
-            if part >= parts {
-                return;
+    /// Where a thread's run of parts begins.
+    fn first_part(&self, thread: usize) -> usize {
+        thread * self.parts.load(Ordering::Relaxed) / self.next.len()
+    }
+
+    /// Claims parts until there are none left, a thread's own first.
+    fn work_off(&self, thread: usize, work: &Work<'_>) {
+        let threads = self.next.len();
+        for run in (thread..threads).chain(0..thread) {
+            let end = self.first_part(run + 1);
+            loop {
+                let part = self.next[run].0.fetch_add(1, Ordering::Relaxed);
+                if part >= end {
+                    break;
+                }
+                work(part);
             }
-            work(part);
         }
     }
 
@@ -87,7 +100,7 @@ impl Shared {
         }
     }
 
-    fn member(&self) {
+    fn member(&self, number: usize) {
         let mut last = 0;
         loop {
             let state = self.wait(last);
@@ -101,7 +114,7 @@ impl Shared {
             // is, before we are counted out.
             let work = unsafe { (*self.work.get()).map(|work| &*work) };
             if let Some(work) = work
-                && catch_unwind(AssertUnwindSafe(|| self.work_off(work))).is_err()
+                && catch_unwind(AssertUnwindSafe(|| self.work_off(number, work))).is_err()
             {
                 self.panicked.store(true, Ordering::Relaxed);
             }
@@ -133,7 +146,7 @@ impl Team {
     fn new(threads: usize) -> Self {
         let shared = Arc::new(Shared {
             state: AtomicU64::new(0),
-            next: AtomicUsize::new(0),
+            next: (0..threads.max(1)).map(|_| Next(AtomicUsize::new(0))).collect(),
             parts: AtomicUsize::new(0),
             work: UnsafeCell::new(None),
             asleep: AtomicUsize::new(0),
@@ -143,7 +156,7 @@ impl Team {
             let shared = Arc::clone(&shared);
             let named = std::thread::Builder::new().name(format!("team-{number}"));
             // A machine that gives no thread is slower, and nothing else.
-            named.spawn(move || shared.member()).ok().map(|handle| handle.thread().clone())
+            named.spawn(move || shared.member(number)).ok().map(|handle| handle.thread().clone())
         };
         let members = (1..threads).filter_map(member).collect();
         Self { shared, members, busy: Mutex::new(()) }
@@ -165,15 +178,17 @@ impl Team {
         let lent = unsafe { std::mem::transmute::<*const Work<'_>, *const Work<'static>>(lent) };
         // SAFETY: we hold `busy` and the last call has ended: nobody else looks at `work`.
         unsafe { *shared.work.get() = Some(lent) };
-        shared.next.store(0, Ordering::Relaxed);
         shared.parts.store(parts, Ordering::Relaxed);
+        for (thread, next) in shared.next.iter().enumerate() {
+            next.0.store(shared.first_part(thread), Ordering::Relaxed);
+        }
         let call = (shared.state.load(Ordering::Relaxed) >> 32).wrapping_add(1) & 0xffff_ffff;
         shared.state.store(call << 32 | OPEN, Ordering::SeqCst);
         if shared.asleep.load(Ordering::SeqCst) > 0 {
             self.members.iter().for_each(Thread::unpark);
         }
         let closing = Closing(shared);
-        shared.work_off(work);
+        shared.work_off(0, work);
         drop(closing);
         let panicked = shared.panicked.swap(false, Ordering::Relaxed);
         drop(busy);
@@ -242,6 +257,25 @@ impl Columns<'_> {
         // SAFETY: inside the matrix, whose size `each_strip` and `each_cell` checked; other threads have other columns or
         // other rows, and `&mut self` keeps this thread from having two.
         unsafe { std::slice::from_raw_parts_mut(self.all.get().add(at), self.columns.len()) }
+    }
+}
+
+impl Columns<'_> {
+    /// Rows that were lent.
+    pub(super) fn rows(&self) -> Range<usize> {
+        self.rows.clone()
+    }
+
+    /// How many columns these are.
+    pub(super) fn len(&self) -> usize {
+        self.columns.len()
+    }
+
+    /// Where the columns' part of the matrix's row `row` begins, and how far its rows are apart. Of each row that was lent
+    /// [`Columns::len`] numbers may be read and written there, while `self` is borrowed.
+    pub(super) fn start(&mut self, row: usize) -> (*mut f32, usize) {
+        assert!(self.rows.contains(&row), "a row that was lent");
+        (self.all.get().wrapping_add(row * self.width + self.columns.start), self.width)
     }
 }
 

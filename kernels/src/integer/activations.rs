@@ -19,21 +19,38 @@ pub(crate) struct Activations {
     pub(crate) half_sums: Vec<i32>,
     /// Sums of 32 codes, `[T, blocks]`.
     pub(crate) sums: Vec<i32>,
+    /// Sums of 16 codes times their scale, `[T, 2 · blocks]`.
+    pub(crate) half_shares: Vec<f32>,
+    /// Sums of 32 codes times their scale, `[T, blocks]`.
+    pub(crate) shares: Vec<f32>,
 }
 
 /// Rows that one task rounds.
 const TASK_ROWS: usize = 8;
 
+/// Where one row's numbers go.
+struct Row<'a> {
+    codes: &'a mut [i8],
+    scales: &'a mut [f32],
+    half_sums: &'a mut [i32],
+    sums: &'a mut [i32],
+    half_shares: &'a mut [f32],
+    shares: &'a mut [f32],
+}
+
 multiversion! {
     /// One row. `1.5 · 2²³` added to a small number leaves it, rounded to even, in the low bits.
-    fn round_row(x: &[f32], codes: &mut [i8], scales: &mut [f32], halves: &mut [i32], sums: &mut [i32]) {
+    fn round_row(x: &[f32], row: Row<'_>) {
         const SHIFT: f32 = 12_582_912.0;
+        /// Blocks below it are nothing beside any other.
+        const LEAST: f32 = 1e-30;
         let mut last = [0.0f32; BLOCK];
         let (whole, rest) = x.as_chunks::<BLOCK>();
         last[..rest.len()].copy_from_slice(rest);
-        let blocks = whole.iter().chain(std::iter::once(&last)).zip(codes.as_chunks_mut::<BLOCK>().0);
-        let outputs = scales.iter_mut().zip(halves.as_chunks_mut::<2>().0).zip(sums);
-        for ((x, codes), ((scale, halves), sum)) in blocks.zip(outputs) {
+        let blocks = whole.iter().chain(std::iter::once(&last)).zip(row.codes.as_chunks_mut::<BLOCK>().0);
+        let halves = row.half_sums.as_chunks_mut::<2>().0.iter_mut().zip(row.half_shares.as_chunks_mut::<2>().0);
+        let outputs = row.scales.iter_mut().zip(halves).zip(row.sums.iter_mut().zip(row.shares));
+        for ((x, codes), ((scale, (halves, half_shares)), (sum, share))) in blocks.zip(outputs) {
             let mut most = [0.0f32; 16];
             for half in x.as_chunks::<16>().0 {
                 for (most, x) in most.iter_mut().zip(half) {
@@ -48,8 +65,9 @@ multiversion! {
                 }
                 width /= 2;
             }
-            *scale = most[0] / 127.0;
-            let inverse = if most[0] > 0.0 { 127.0 / most[0] } else { 0.0 };
+            let counts = most[0] > LEAST;
+            *scale = if counts { most[0] / 127.0 } else { 0.0 };
+            let inverse = if counts { 127.0 / most[0] } else { 0.0 };
             let mut whole = [0i32; BLOCK];
             for (whole, x) in whole.iter_mut().zip(x) {
                 *whole = (x * inverse + SHIFT).to_bits().wrapping_sub(SHIFT.to_bits()).cast_signed();
@@ -58,11 +76,26 @@ multiversion! {
                 *half = whole.iter().fold(0i32, |sum, whole| sum.wrapping_add(*whole));
             }
             *sum = halves[0].wrapping_add(halves[1]);
+            *half_shares = halves.map(|half| *scale * half as f32);
+            *share = *scale * *sum as f32;
             for (code, whole) in codes.iter_mut().zip(whole) {
                 #[expect(clippy::cast_possible_truncation, reason = "at most 127 unless the row is not finite")]
                 let narrow = whole as i8;
                 *code = narrow;
             }
+        }
+    }
+}
+
+impl Row<'_> {
+    fn again(&mut self) -> Row<'_> {
+        Row {
+            codes: self.codes,
+            scales: self.scales,
+            half_sums: self.half_sums,
+            sums: self.sums,
+            half_shares: self.half_shares,
+            shares: self.shares,
         }
     }
 }
@@ -82,45 +115,41 @@ impl Activations {
         self.scales.resize(count, 0.0);
         self.half_sums.resize(count * 2, 0);
         self.sums.resize(count, 0);
+        self.half_shares.resize(count * 2, 0.0);
+        self.shares.resize(count, 0.0);
         let isa = Isa::detect();
         if rows <= TASK_ROWS {
-            for row in 0..rows {
-                self.round_one(isa, x, row);
+            for (x, row) in x.chunks_exact(cols).zip(self.rows_of(blocks)) {
+                round_row(isa, x, row);
             }
             return;
         }
-        let parts = Parts {
-            codes: self.codes.chunks_mut(TASK_ROWS * blocks * BLOCK),
-            scales: self.scales.chunks_mut(TASK_ROWS * blocks),
-            halves: self.half_sums.chunks_mut(TASK_ROWS * blocks * 2),
-            sums: self.sums.chunks_mut(TASK_ROWS * blocks),
-        };
-        let mut tasks: Vec<_> = parts.zip(x.chunks(TASK_ROWS * cols)).collect();
-        team::each_chunk(&mut tasks, 1, &|_, task| {
-            for (task, x) in task {
-                let rows = x.chunks_exact(cols).zip(task.codes.chunks_exact_mut(blocks * BLOCK));
-                let scales = task.scales.chunks_exact_mut(blocks);
-                let sums = task
-                    .halves
-                    .chunks_exact_mut(2 * blocks)
-                    .zip(task.sums.chunks_exact_mut(blocks));
-                for ((x, codes), (scales, (halves, sums))) in rows.zip(scales.zip(sums)) {
-                    round_row(isa, x, codes, scales, halves, sums);
-                }
+        let mut tasks: Vec<_> = x.chunks_exact(cols).zip(self.rows_of(blocks)).collect();
+        team::each_chunk(&mut tasks, TASK_ROWS, &|_, tasks| {
+            for (x, row) in tasks {
+                round_row(isa, x, row.again());
             }
         });
     }
 
-    fn round_one(&mut self, isa: Isa, x: &[f32], row: usize) {
-        let part = |per: usize| row * self.blocks * per..(row + 1) * self.blocks * per;
-        round_row(
-            isa,
-            &x[row * self.cols..(row + 1) * self.cols],
-            &mut self.codes[part(BLOCK)],
-            &mut self.scales[part(1)],
-            &mut self.half_sums[part(2)],
-            &mut self.sums[part(1)],
-        );
+    /// Where each row's numbers go.
+    fn rows_of(&mut self, blocks: usize) -> impl Iterator<Item = Row<'_>> {
+        let sums =
+            self.half_sums.chunks_exact_mut(2 * blocks).zip(self.sums.chunks_exact_mut(blocks));
+        let shares =
+            self.half_shares.chunks_exact_mut(2 * blocks).zip(self.shares.chunks_exact_mut(blocks));
+        let codes =
+            self.codes.chunks_exact_mut(blocks * BLOCK).zip(self.scales.chunks_exact_mut(blocks));
+        codes.zip(sums).zip(shares).map(
+            |(((codes, scales), (half_sums, sums)), (half_shares, shares))| Row {
+                codes,
+                scales,
+                half_sums,
+                sums,
+                half_shares,
+                shares,
+            },
+        )
     }
 
     /// What the codes stand for, `[rows, cols]`: for tests.
@@ -134,33 +163,5 @@ impl Activations {
             }
         }
         all
-    }
-}
-
-/// What one task writes.
-struct Task<'a> {
-    codes: &'a mut [i8],
-    scales: &'a mut [f32],
-    halves: &'a mut [i32],
-    sums: &'a mut [i32],
-}
-
-struct Parts<'a> {
-    codes: std::slice::ChunksMut<'a, i8>,
-    scales: std::slice::ChunksMut<'a, f32>,
-    halves: std::slice::ChunksMut<'a, i32>,
-    sums: std::slice::ChunksMut<'a, i32>,
-}
-
-impl<'a> Iterator for Parts<'a> {
-    type Item = Task<'a>;
-
-    fn next(&mut self) -> Option<Task<'a>> {
-        Some(Task {
-            codes: self.codes.next()?,
-            scales: self.scales.next()?,
-            halves: self.halves.next()?,
-            sums: self.sums.next()?,
-        })
     }
 }

@@ -4,15 +4,16 @@ use std::ops::Range;
 
 use super::LANES;
 use super::layout::{Layout, MOST_META, MOST_WORDS, split};
-use super::unpack::{Panel, Unpack};
+use super::unpack::{Blocks, Panel, Unpack};
 use crate::cpu::translate::prefetch;
 use crate::cpu::{Isa, team};
 use crate::formats::{Format, four_bit, int8, nested};
 use crate::mapped::Pages;
 use crate::packed::{Absmax, Packed};
 
-/// Tiles of 16 rows, each a run of blocks. A block is its words of codes, each with those of the 16 rows beside each
-/// other (`[words][16][4]`), and then its bytes of scales (`[meta][16]`).
+/// Tiles of 16 rows. A tile is the codes of all its blocks, word by word with those of the 16 rows beside each other
+/// (`[blocks][words][16][4]`), and then their scales, `[blocks]` of numbers in half precision (`[16][2]`) and of bytes
+/// (`[16]`), filled up to a whole cache line: no register of codes lies in two lines.
 pub(crate) struct Laid {
     layout: Layout,
     rows: usize,
@@ -71,7 +72,7 @@ impl Laid {
             Some(Absmax::Nested { codes, .. }) => codes,
             _ => &[],
         };
-        let tile = blocks * block_bytes(layout);
+        let tile = tile_bytes(layout, blocks);
         let mut bytes = Pages::zeroed(rows.div_ceil(LANES) * tile);
         let row_bytes = if layout.format == Format::Int8 { cols } else { blocks * layout.bytes };
         team::each_chunk(&mut bytes, TASK_TILES * tile, &|task, tiles| {
@@ -80,6 +81,7 @@ impl Laid {
             let mut filled = [0u8; 32];
             let (words, meta) = (&mut words[..layout.words], &mut meta[..layout.meta]);
             for (at, tile) in tiles.chunks_exact_mut(tile).enumerate() {
+                let (tile_codes, tile_meta) = tile.split_at_mut(blocks * layout.code_bytes());
                 let first = (task * TASK_TILES + at) * LANES;
                 for row in first..(first + LANES).min(rows) {
                     let own = &codes[row * row_bytes..(row + 1) * row_bytes];
@@ -104,12 +106,15 @@ impl Laid {
                             }
                             _ => {}
                         }
-                        put(
-                            &mut tile[block * block_bytes(layout)..][..block_bytes(layout)],
-                            row - first,
-                            words,
-                            meta,
-                        );
+                        let lane = row - first;
+                        let to = tile_codes[block * layout.code_bytes()..].as_chunks_mut::<64>().0;
+                        for (word, to) in words.iter().zip(to) {
+                            to[4 * lane..4 * lane + 4].copy_from_slice(&word.to_le_bytes());
+                        }
+                        let to = &mut tile_meta[block * layout.meta_bytes()..];
+                        for (byte, meta) in meta.iter().enumerate() {
+                            to[layout.meta_at(byte, lane)] = *meta;
+                        }
                     }
                 }
             }
@@ -142,6 +147,23 @@ impl Laid {
         self.bytes.len() + apart
     }
 
+    /// Whether scales lie in the blocks.
+    pub(super) fn is_whole(&self) -> bool {
+        matches!(self.apart, Apart::None)
+    }
+
+    /// Some blocks of a tile.
+    pub(super) fn tile(&self, tile: usize, blocks: Range<usize>) -> Blocks<'_> {
+        let size = tile_bytes(self.layout, self.blocks);
+        let (codes, meta) = self.bytes[tile * size..(tile + 1) * size]
+            .split_at(self.blocks * self.layout.code_bytes());
+        let part = |bytes| blocks.start * bytes..blocks.end * bytes;
+        Blocks {
+            codes: &codes[part(self.layout.code_bytes())],
+            meta: &meta[part(self.layout.meta_bytes())],
+        }
+    }
+
     /// Codes, scales and minima of some blocks of a tile.
     pub(super) fn unpack(
         &self,
@@ -151,16 +173,14 @@ impl Laid {
         blocks: Range<usize>,
         panel: &mut Panel,
     ) {
-        let block = block_bytes(self.layout);
-        let start = tile * self.blocks * block;
-        let part = start + blocks.start * block..start + blocks.end * block;
+        let bytes = self.tile(tile, blocks.clone());
         // The next pair of tiles comes while this one is multiplied: codes are unpacked in bursts, and the memory should not
         // wait between them.
-        let ahead = 2 * self.blocks * block;
-        if let Some(next) = self.bytes.get(part.start + ahead..part.end + ahead) {
-            prefetch(next);
+        if (tile + 2) * LANES < self.rows {
+            let next = self.tile(tile + 2, blocks.clone());
+            prefetch(next.codes);
+            prefetch(next.meta);
         }
-        let bytes = &self.bytes[part];
         unpack.run(isa, self.layout, bytes, panel);
         match &self.apart {
             Apart::None => {}
@@ -171,7 +191,7 @@ impl Laid {
             }
             Apart::Nested { absmax, offset } => {
                 let map = &*nested::MAP;
-                let codes = bytes.chunks_exact(block).map(|block| &block[self.layout.words * 64..]);
+                let codes = bytes.meta.chunks_exact(LANES);
                 let groups = panel.scales.chunks_exact_mut(four_bit::LEN / self.layout.group);
                 for ((number, codes), groups) in blocks.zip(codes).zip(groups) {
                     let mut scales = [0.0; LANES];
@@ -197,20 +217,10 @@ impl std::fmt::Debug for Laid {
     }
 }
 
-/// Bytes of a block of 16 rows.
-fn block_bytes(layout: Layout) -> usize {
-    LANES * (4 * layout.words + layout.meta)
-}
-
-/// One row's part of a block of 16 rows.
-fn put(tile: &mut [u8], lane: usize, words: &[u32], meta: &[u8]) {
-    let (codes, scales) = tile.split_at_mut(64 * words.len());
-    for (word, codes) in words.iter().zip(codes.as_chunks_mut::<64>().0) {
-        codes[4 * lane..4 * lane + 4].copy_from_slice(&word.to_le_bytes());
-    }
-    for (byte, scales) in meta.iter().zip(scales.as_chunks_mut::<16>().0) {
-        scales[lane] = *byte;
-    }
+/// Bytes of a tile.
+fn tile_bytes(layout: Layout, blocks: usize) -> usize {
+    const LINE: usize = 64;
+    (blocks * (layout.code_bytes() + layout.meta_bytes())).next_multiple_of(LINE)
 }
 
 #[cfg(test)]
@@ -221,16 +231,16 @@ mod tests {
     impl Laid {
         /// The block of a row as it was.
         fn block(&self, row: usize, block: usize) -> Vec<u8> {
-            let size = block_bytes(self.layout);
-            let tile = &self.bytes[(row / LANES * self.blocks + block) * size..][..size];
+            let tile = self.tile(row / LANES, block..block + 1);
             let lane = row % LANES;
             let words: Vec<u32> = (0..self.layout.words)
                 .map(|word| {
-                    u32::from_le_bytes(*tile[64 * word + 4 * lane..].first_chunk().unwrap())
+                    u32::from_le_bytes(*tile.codes[64 * word + 4 * lane..].first_chunk().unwrap())
                 })
                 .collect();
-            let meta: Vec<u8> =
-                tile[64 * self.layout.words..].chunks_exact(16).map(|p| p[lane]).collect();
+            let meta: Vec<u8> = (0..self.layout.meta)
+                .map(|byte| tile.meta[self.layout.meta_at(byte, lane)])
+                .collect();
             let mut bytes = vec![0xff; self.layout.bytes];
             join(self.layout.format, &words, &meta, &mut bytes);
             bytes

@@ -3,6 +3,7 @@
 //! Words are those of the file wherever that is already four codes beside each other; fifth bits of the 32-value formats,
 //! six-bit scales and NF4's pairs are put in another order. Nothing is rounded: [`join`] gives the block back.
 
+use super::LANES;
 use crate::formats::Format;
 use crate::formats::{
     four_bit, iq4_nl, mxfp4, q2_k, q3_k, q4_0, q4_1, q4_k, q5_0, q5_1, q5_k, q6_k, q8_0,
@@ -20,6 +21,8 @@ pub(crate) struct Layout {
     pub(crate) words: usize,
     /// Bytes of scales in a block.
     pub(crate) meta: usize,
+    /// How many numbers in half precision these bytes begin with.
+    pub(crate) halves: usize,
     /// Values that share a scale: 16 or 32.
     pub(crate) group: usize,
     /// What is subtracted from a code.
@@ -44,6 +47,7 @@ impl Layout {
             bytes: format.block_bytes(),
             words: 4,
             meta: 2,
+            halves: 1,
             group: 32,
             zero: 0,
             mins: false,
@@ -52,28 +56,49 @@ impl Layout {
         Some(match format {
             Format::F32 | Format::F16 | Format::Bf16 => return None,
             Format::Q4_0 => Self { zero: 8, ..plain },
-            Format::Q4_1 => Self { meta: 4, mins: true, ..plain },
+            Format::Q4_1 => Self { meta: 4, halves: 2, mins: true, ..plain },
             Format::Q5_0 => Self { words: 5, zero: 16, ..plain },
-            Format::Q5_1 => Self { words: 5, meta: 4, mins: true, ..plain },
+            Format::Q5_1 => Self { words: 5, meta: 4, halves: 2, mins: true, ..plain },
             Format::Q8_0 => Self { words: 8, zero: 128, ..plain },
-            Format::Q2K => Self { words: 16, meta: 20, group: 16, mins: true, ..plain },
+            Format::Q2K => Self { words: 16, meta: 20, halves: 2, group: 16, mins: true, ..plain },
             Format::Q3K => Self { words: 24, meta: 18, group: 16, zero: 4, ..plain },
-            Format::Q4K => Self { words: 32, meta: 20, mins: true, ..plain },
-            Format::Q5K => Self { words: 40, meta: 20, mins: true, ..plain },
+            Format::Q4K => Self { words: 32, meta: 20, halves: 2, mins: true, ..plain },
+            Format::Q5K => Self { words: 40, meta: 20, halves: 2, mins: true, ..plain },
             Format::Q6K => Self { words: 48, meta: 18, group: 16, zero: 32, ..plain },
             Format::Iq4Nl => Self { zero: 128, ..plain },
-            Format::Mxfp4 => Self { meta: 1, zero: 12, ..plain },
+            Format::Mxfp4 => Self { meta: 1, halves: 0, zero: 12, ..plain },
             Format::Nf4 { double_quant } | Format::Fp4 { double_quant } => {
                 let meta = if double_quant { 1 } else { 4 };
-                Self { words: 8, meta, zero: 128, planes: 2, ..plain }
+                Self { words: 8, meta, halves: 0, zero: 128, planes: 2, ..plain }
             }
-            Format::Int8 => Self { len: 32, bytes: 32, words: 8, meta: 0, zero: 128, ..plain },
+            Format::Int8 => {
+                Self { len: 32, bytes: 32, words: 8, meta: 0, halves: 0, zero: 128, ..plain }
+            }
         })
     }
 
     /// Scales in a block.
     pub(crate) fn groups(self) -> usize {
         self.len / self.group
+    }
+
+    /// Bytes of codes of 16 rows.
+    pub(crate) fn code_bytes(self) -> usize {
+        4 * LANES * self.words
+    }
+
+    /// Bytes of scales of 16 rows.
+    pub(crate) fn meta_bytes(self) -> usize {
+        LANES * self.meta
+    }
+
+    /// Where the scales' byte `byte` of row `lane` stands among those of 16 rows.
+    pub(super) fn meta_at(self, byte: usize, lane: usize) -> usize {
+        if byte < 2 * self.halves {
+            2 * LANES * (byte / 2) + 2 * lane + byte % 2
+        } else {
+            LANES * byte + lane
+        }
     }
 
     /// Registers of codes that a block unpacks to.

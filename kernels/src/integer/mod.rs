@@ -27,7 +27,7 @@ pub(crate) use activations::Activations;
 pub(crate) use laid::Laid;
 pub(crate) use layout::Layout;
 pub(crate) use product::products;
-pub(crate) use unpack::{Lanes, Panel, Quad};
+pub(crate) use unpack::{Blocks, Lanes, Panel, Quad};
 
 /// Rows of a matrix that stand side by side: the lanes of a register.
 pub(crate) const LANES: usize = 16;

@@ -4,13 +4,15 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use super::unpack::Unpack;
-use super::{Activations, BLOCK, LANES, Laid};
+use super::{Activations, BLOCK, LANES, Laid, Panel};
 use crate::cpu::Isa;
-use crate::cpu::dots::{Dots, Tile};
+use crate::cpu::dots::Dots;
 use crate::cpu::team::{self, Columns};
 
-/// Values of each row that are unpacked at once: 16 KiB of codes a tile.
-const CHUNK: usize = 1024;
+/// Values of each row that are unpacked at once: 12 KiB of codes a tile.
+const CHUNK: usize = 768;
+/// Rows up to which codes are multiplied where they lie, if the machine can.
+const FEW_ROWS: usize = 8;
 /// Rows of activations that pass by a panel before the next one is unpacked.
 const ROWS: usize = 512;
 /// Strips for each thread: enough that the last one does not wait long.
@@ -19,7 +21,7 @@ const STRIPS: usize = 8;
 const MOST_TILES: usize = 32;
 
 thread_local! {
-    static TILES: RefCell<[Tile; 2]> = RefCell::new([Tile::default(), Tile::default()]);
+    static PANELS: RefCell<[Panel; 2]> = RefCell::new([Panel::default(), Panel::default()]);
 }
 
 /// `y = x · Wᵀ` for one matrix or several with the same input.
@@ -53,8 +55,8 @@ pub(super) fn products_with(
     // Whole pairs of tiles.
     let strip = (tiles / (STRIPS * team::threads())).clamp(1, MOST_TILES).next_multiple_of(2);
     team::each_strip(x.rows, outputs, strip * LANES, &|which, columns, strip| {
-        TILES.with_borrow_mut(|tiles| {
-            one_strip(isa, dots, x, matrices[which], columns, strip, tiles);
+        PANELS.with_borrow_mut(|panels| {
+            one_strip(isa, dots, x, matrices[which], columns, strip, panels);
         });
     });
 }
@@ -66,34 +68,37 @@ fn one_strip(
     laid: &Laid,
     columns: Range<usize>,
     mut strip: Columns<'_>,
-    tiles: &mut [Tile; 2],
+    panels: &mut [Panel; 2],
 ) {
     let layout = laid.layout();
     let unpack = Unpack::of(layout);
     let chunk = (CHUNK / layout.len).max(1);
     let last = columns.end.div_ceil(LANES);
+    if x.rows <= FEW_ROWS && laid.is_whole() && dots.reads(layout) {
+        let mut sums = [[0.0; LANES]; FEW_ROWS];
+        let sums = &mut sums[..x.rows];
+        for tile in columns.start / LANES..last {
+            dots.direct(layout, laid.tile(tile, 0..laid.blocks()), x, 0..x.rows, sums);
+            let from = tile * LANES - columns.start;
+            let width = LANES.min(columns.len() - from);
+            for (row, sums) in sums.iter().enumerate() {
+                strip.row(row)[from..from + width].copy_from_slice(&sums[..width]);
+            }
+        }
+        return;
+    }
     for first_row in (0..x.rows).step_by(ROWS) {
         let rows = first_row..(first_row + ROWS).min(x.rows);
         for first in (columns.start / LANES..last).step_by(2) {
-            let tiles = &mut tiles[..2.min(last - first)];
-            for tile in &mut *tiles {
-                tile.sums.clear();
-                tile.sums.resize(rows.len(), [0.0; LANES]);
-            }
+            let panels = &mut panels[..2.min(last - first)];
             for block in (0..laid.blocks()).step_by(chunk) {
                 let blocks = block..(block + chunk).min(laid.blocks());
-                for (at, tile) in tiles.iter_mut().enumerate() {
-                    tile.panel.fit(layout, blocks.len());
-                    laid.unpack(isa, unpack, first + at, blocks.clone(), &mut tile.panel);
+                for (at, panel) in panels.iter_mut().enumerate() {
+                    panel.fit(layout, blocks.len());
+                    laid.unpack(isa, unpack, first + at, blocks.clone(), panel);
                 }
-                dots.add(layout, tiles, x, block * layout.len / BLOCK, rows.clone());
-            }
-            for (at, tile) in tiles.iter().enumerate() {
-                let from = (first + at) * LANES - columns.start;
-                let width = LANES.min(columns.len() - from);
-                for (row, sums) in rows.clone().zip(&tile.sums) {
-                    strip.row(row)[from..from + width].copy_from_slice(&sums[..width]);
-                }
+                let (from, column) = (block * layout.len / BLOCK, first * LANES - columns.start);
+                dots.add(layout, panels, x, from, rows.clone(), &mut strip, column);
             }
         }
     }

@@ -16,6 +16,15 @@ pub(crate) struct Quad(pub(crate) [u8; 64]);
 /// One number of each of 16 rows.
 pub(crate) type Lanes = [f32; LANES];
 
+/// Some blocks of one tile as they are laid.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Blocks<'a> {
+    /// `[block][word][16][4]`.
+    pub(crate) codes: &'a [u8],
+    /// `[block]` of `[half][16][2]` and `[byte][16]`.
+    pub(crate) meta: &'a [u8],
+}
+
 /// Unpacked blocks of one tile.
 #[derive(Debug, Default)]
 pub(crate) struct Panel {
@@ -39,7 +48,7 @@ impl Panel {
 /// How blocks of one format are unpacked.
 #[derive(Clone, Copy)]
 pub(crate) struct Unpack {
-    blocks: fn(Isa, &[u8], &mut Panel),
+    blocks: fn(Isa, Blocks<'_>, &mut Panel),
     /// What stands for each code of four bits, if it is not the code itself; and a second byte below it.
     tables: [Option<[u8; 16]>; 2],
 }
@@ -75,7 +84,7 @@ impl Unpack {
 
     pub(super) fn of(layout: Layout) -> Self {
         let none = [None, None];
-        let (blocks, tables): (fn(Isa, &[u8], &mut Panel), _) = match layout.format {
+        let (blocks, tables): (fn(Isa, Blocks<'_>, &mut Panel), _) = match layout.format {
             Format::Q4_0 => (nibbles_and_scale, none),
             Format::Iq4Nl => (nibbles_and_scale, one_byte(&iq4_nl::LEVELS, layout.zero)),
             Format::Q4_1 => (nibbles_and_min, none),
@@ -103,8 +112,8 @@ impl Unpack {
     }
 
     /// Unpacks whole blocks into a panel that fits them.
-    pub(super) fn run(self, isa: Isa, layout: Layout, bytes: &[u8], panel: &mut Panel) {
-        (self.blocks)(isa, bytes, panel);
+    pub(super) fn run(self, isa: Isa, layout: Layout, blocks: Blocks<'_>, panel: &mut Panel) {
+        (self.blocks)(isa, blocks, panel);
         match self.tables {
             [Some(high), Some(low)] => {
                 for group in panel.quads.chunks_exact_mut(layout.group / 2) {
@@ -120,12 +129,13 @@ impl Unpack {
     }
 }
 
-/// A number in half precision from two planes of bytes.
+/// The first or the second number in half precision of each row.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "must be compiled for the caller's instruction set")]
-fn halves(low: &[u8; LANES], high: &[u8; LANES], out: &mut Lanes) {
-    for ((low, high), out) in low.iter().zip(high).zip(out) {
-        *out = f16_to_f32(u16::from(*low) | (u16::from(*high) << 8));
+fn halves(meta: &[[u8; LANES]], number: usize, out: &mut Lanes) {
+    let pairs = meta[2 * number..2 * number + 2].as_flattened().as_chunks::<2>().0;
+    for (pair, out) in pairs.iter().zip(out) {
+        *out = f16_to_f32(u16::from_le_bytes(*pair));
     }
 }
 
@@ -165,21 +175,6 @@ fn joined(low: (&[u8; 64], u8, u8), high: (&[u8; 64], u8, u8), up: u8, out: &mut
     }
 }
 
-/// The words of codes of a block, and its bytes of scales.
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "must be compiled for the caller's instruction set")]
-fn parts<const WORDS: usize, const META: usize>(
-    block: &[u8],
-) -> (&[[u8; 64]; WORDS], &[[u8; LANES]; META]) {
-    let (words, meta) = block.split_at(64 * WORDS);
-    let words = words.as_chunks::<64>().0.as_chunks::<WORDS>().0;
-    let meta = meta.as_chunks::<LANES>().0;
-    (
-        &words[0],
-        meta.first_chunk().unwrap_or_else(|| unreachable!("a block has {META} bytes of scales")),
-    )
-}
-
 /// A loop over blocks: words, scales, quads, scales and minima of each.
 macro_rules! block_loop {
     (
@@ -189,14 +184,15 @@ macro_rules! block_loop {
     ) => {
         multiversion! {
             $(#[$meta])*
-            fn $name(bytes: &[u8], panel: &mut Panel) {
-                let blocks = bytes.chunks_exact(64 * $words + LANES * $scales);
+            fn $name(blocks: Blocks<'_>, panel: &mut Panel) {
+                let codes = blocks.codes.as_chunks::<64>().0.as_chunks::<$words>().0;
+                let meta = blocks.meta.as_chunks::<LANES>().0;
                 let quads = panel.quads.chunks_exact_mut($quads);
                 let mut scales = panel.scales.chunks_exact_mut($groups);
                 let mut mins = panel.mins.chunks_exact_mut($groups);
                 let mut none = [[0.0; LANES]; 0];
-                for (block, $out) in blocks.zip(quads) {
-                    let ($codes, $meta_bytes) = parts::<$words, $scales>(block);
+                for (block, ($codes, $out)) in codes.iter().zip(quads).enumerate() {
+                    let $meta_bytes = &meta[block * $scales..(block + 1) * $scales];
                     let Some($out) = $out.first_chunk_mut::<$quads>() else { return };
                     let Some($scale) = scales.next().and_then(|s| s.first_chunk_mut::<$groups>()) else { return };
                     let $min: &mut [Lanes] = if $mins { mins.next().unwrap_or(&mut none) } else { &mut none };
@@ -215,7 +211,7 @@ block_loop! {
             field(codes, 0, 15, &mut quads[v]);
             field(codes, 4, 15, &mut quads[v + 4]);
         }
-        halves(&meta[0], &meta[1], &mut scales[0]);
+        halves(meta, 0, &mut scales[0]);
     }
 }
 
@@ -226,8 +222,8 @@ block_loop! {
             field(codes, 0, 15, &mut quads[v]);
             field(codes, 4, 15, &mut quads[v + 4]);
         }
-        halves(&meta[0], &meta[1], &mut scales[0]);
-        halves(&meta[2], &meta[3], &mut mins[0]);
+        halves(meta, 0, &mut scales[0]);
+        halves(meta, 1, &mut mins[0]);
     }
 }
 
@@ -252,7 +248,7 @@ block_loop! {
             joined((&codes[at], 0, 15), (&codes[4], v, 1), 4, &mut quads[at]);
             joined((&codes[at], 4, 15), (&codes[4], v + 4, 1), 4, &mut quads[at + 4]);
         }
-        halves(&meta[0], &meta[1], &mut scales[0]);
+        halves(meta, 0, &mut scales[0]);
     }
 }
 
@@ -264,8 +260,8 @@ block_loop! {
             joined((&codes[at], 0, 15), (&codes[4], v, 1), 4, &mut quads[at]);
             joined((&codes[at], 4, 15), (&codes[4], v + 4, 1), 4, &mut quads[at + 4]);
         }
-        halves(&meta[0], &meta[1], &mut scales[0]);
-        halves(&meta[2], &meta[3], &mut mins[0]);
+        halves(meta, 0, &mut scales[0]);
+        halves(meta, 1, &mut mins[0]);
     }
 }
 
@@ -275,7 +271,7 @@ block_loop! {
         for (codes, quad) in codes.iter().zip(quads) {
             quad.0 = *codes;
         }
-        halves(&meta[0], &meta[1], &mut scales[0]);
+        halves(meta, 0, &mut scales[0]);
     }
 }
 
@@ -324,8 +320,8 @@ block_loop! {
             field(codes, 4, 15, &mut quads[at + 8]);
         }
         let (mut d, mut m) = ([0.0; LANES], [0.0; LANES]);
-        halves(&meta[0], &meta[1], &mut d);
-        halves(&meta[2], &meta[3], &mut m);
+        halves(meta, 0, &mut d);
+        halves(meta, 1, &mut m);
         for group in 0..8 {
             times(&d, &meta[4 + group], 63, 0, 1.0, &mut scales[group]);
             times(&m, &meta[12 + group], 63, 0, -1.0, &mut mins[group]);
@@ -345,8 +341,8 @@ block_loop! {
             }
         }
         let (mut d, mut m) = ([0.0; LANES], [0.0; LANES]);
-        halves(&meta[0], &meta[1], &mut d);
-        halves(&meta[2], &meta[3], &mut m);
+        halves(meta, 0, &mut d);
+        halves(meta, 1, &mut m);
         for group in 0..8 {
             times(&d, &meta[4 + group], 63, 0, 1.0, &mut scales[group]);
             times(&m, &meta[12 + group], 63, 0, -1.0, &mut mins[group]);
@@ -369,7 +365,7 @@ block_loop! {
             }
         }
         let mut d = [0.0; LANES];
-        halves(&meta[0], &meta[1], &mut d);
+        halves(meta, 0, &mut d);
         for group in 0..16 {
             signed_times(&d, &meta[2 + group], &mut scales[group]);
         }
@@ -390,7 +386,7 @@ block_loop! {
             }
         }
         let mut d = [0.0; LANES];
-        halves(&meta[0], &meta[1], &mut d);
+        halves(meta, 0, &mut d);
         for group in 0..16 {
             signed_times(&d, &meta[2 + group], &mut scales[group]);
         }
@@ -409,8 +405,8 @@ block_loop! {
             }
         }
         let (mut d, mut m) = ([0.0; LANES], [0.0; LANES]);
-        halves(&meta[0], &meta[1], &mut d);
-        halves(&meta[2], &meta[3], &mut m);
+        halves(meta, 0, &mut d);
+        halves(meta, 1, &mut m);
         for group in 0..16 {
             times(&d, &meta[4 + group], 15, 0, 1.0, &mut scales[group]);
             times(&m, &meta[4 + group], 15, 4, -1.0, &mut mins[group]);

@@ -1,0 +1,223 @@
+//! Whole-number products of unpacked codes with activations: the inner loop, by instruction set.
+//!
+//! Each lane of a register sums one output, in the order of the groups, with one fused multiplication and addition a
+//! group: all ways give the same bits, for one row and for many.
+#![cfg_attr(
+    target_arch = "x86_64",
+    expect(unsafe_code, reason = "calls of kernels with target features, argued at each")
+)]
+
+mod avx2;
+mod direct;
+mod rows;
+mod vnni;
+
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use crate::cpu::team::Columns;
+use crate::integer::{Activations, BLOCK, Blocks, LANES, Lanes, Layout, Panel};
+
+/// Rows whose sums are made at once where they do not stay in registers.
+const SOME: usize = 64;
+
+/// How sums are made. Proof that this machine can: it can only be had from [`Dots::detect`] and [`Dots::available`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Dots(Way);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// Safe Rust, which is also what the compiler makes NEON of.
+    Portable,
+    /// Pairs of products in 16 bits.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// Four products in one instruction.
+    #[cfg(target_arch = "x86_64")]
+    Vnni,
+}
+
+impl Dots {
+    /// The best way on this machine.
+    pub(crate) fn detect() -> Self {
+        static BEST: OnceLock<Dots> = OnceLock::new();
+        *BEST.get_or_init(|| Self::available().last().unwrap_or(Self(Way::Portable)))
+    }
+
+    /// All ways on this machine, slowest first.
+    pub(crate) fn available() -> impl Iterator<Item = Self> {
+        #[cfg(target_arch = "x86_64")]
+        let ways = {
+            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            let vnni = is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512vnni");
+            [Some(Way::Portable), avx2.then_some(Way::Avx2), vnni.then_some(Way::Vnni)]
+        };
+        #[cfg(not(target_arch = "x86_64"))]
+        let ways = [Some(Way::Portable)];
+        ways.into_iter().flatten().map(Self)
+    }
+
+    /// The products of some groups of one tile or two with rows of activations, from block `first` of them on: written to column
+    /// `column` of the strip and those after it, and added to what is there if `first` is not the first block.
+    ///
+    /// # Panics
+    ///
+    /// If panels, strip and activations do not fit together: a bug in the caller.
+    #[expect(clippy::too_many_arguments, reason = "a product of parts of three matrices")]
+    pub(crate) fn add(
+        self,
+        layout: Layout,
+        panels: &[Panel],
+        x: &Activations,
+        first: usize,
+        rows: Range<usize>,
+        strip: &mut Columns<'_>,
+        column: usize,
+    ) {
+        let groups = panels.first().map_or(0, |panel| panel.scales.len());
+        let quads = layout.group / 4;
+        assert!(matches!(panels.len(), 1 | 2), "one tile or two");
+        assert!(rows.end <= x.rows && first * BLOCK + groups * layout.group <= x.blocks * BLOCK);
+        check(x);
+        for panel in panels {
+            assert_eq!(panel.quads.len(), groups * quads * layout.planes, "codes of all groups");
+            assert_eq!(panel.scales.len(), groups, "as many groups in each tile");
+            assert!(!layout.mins || panel.mins.len() == groups, "minima of all groups");
+        }
+        let columns = (panels.len() * LANES).min(strip.len() - column);
+        assert!(columns > (panels.len() - 1) * LANES, "each tile has a column");
+        if rows.is_empty() {
+            return;
+        }
+        let lent = strip.rows();
+        assert!(lent.start <= rows.start && rows.end <= lent.end, "rows that were lent");
+        #[cfg(target_arch = "x86_64")]
+        if self.0 == Way::Vnni {
+            let (at, row) = strip.start(rows.start);
+            let out = rows::Out { at: at.wrapping_add(column), row, columns, adds: first > 0 };
+            // SAFETY: this way exists only where `available` found its features; sizes were checked above, and the strip's rows
+            // have `columns` numbers from `column` on.
+            return unsafe { vnni::add(layout, panels, x, first, rows, out) };
+        }
+        let mut sums = [[0.0; LANES]; SOME];
+        for (at, panel) in panels.iter().enumerate() {
+            let part = column + at * LANES..column + columns.min((at + 1) * LANES);
+            for from in rows.clone().step_by(SOME) {
+                let rows = from..(from + SOME).min(rows.end);
+                let sums = &mut sums[..rows.len()];
+                for (row, sums) in rows.clone().zip(&mut *sums) {
+                    sums.fill(0.0);
+                    if first > 0 {
+                        sums[..part.len()].copy_from_slice(&strip.row(row)[part.clone()]);
+                    }
+                }
+                match self.0 {
+                    // SAFETY: this way exists only where `available` found its features; sizes were checked above.
+                    #[cfg(target_arch = "x86_64")]
+                    Way::Avx2 => unsafe {
+                        avx2::add(layout, panel, x, first, rows.clone(), sums);
+                    },
+                    _ => portable(layout, panel, x, first, rows.clone(), sums),
+                }
+                for (row, sums) in rows.zip(sums) {
+                    strip.row(row)[part.clone()].copy_from_slice(&sums[..part.len()]);
+                }
+            }
+        }
+    }
+
+    /// Whether [`Dots::direct`] knows a layout. Its bits are those of [`Dots::add`].
+    pub(crate) fn reads(self, layout: Layout) -> bool {
+        match self.0 {
+            Way::Portable => false,
+            #[cfg(target_arch = "x86_64")]
+            Way::Avx2 => false,
+            #[cfg(target_arch = "x86_64")]
+            Way::Vnni => direct::reads(layout.format),
+        }
+    }
+
+    /// The sums of a whole tile for a few rows, without unpacking it to memory. `sums[i]` belongs to row `rows.start + i`.
+    ///
+    /// # Panics
+    ///
+    /// If the layout is not one that [`Dots::reads`] says, or tile, sums and activations do not fit together: a bug in the caller.
+    pub(crate) fn direct(
+        self,
+        layout: Layout,
+        tile: Blocks<'_>,
+        x: &Activations,
+        rows: Range<usize>,
+        sums: &mut [Lanes],
+    ) {
+        assert!(self.reads(layout), "{layout:?} is not read in place");
+        let blocks = x.blocks * BLOCK / layout.len;
+        check(x);
+        assert!(rows.end <= x.rows && sums.len() == rows.len(), "a sum for each row");
+        assert_eq!(tile.codes.len(), blocks * layout.code_bytes(), "codes of all blocks");
+        assert_eq!(tile.meta.len(), blocks * layout.meta_bytes(), "scales of all blocks");
+        match self.0 {
+            // SAFETY: this way exists only where `available` found its features; sizes were checked above.
+            #[cfg(target_arch = "x86_64")]
+            Way::Vnni => unsafe { direct::sums(layout, tile, x, rows, sums) },
+            _ => unreachable!("only one way reads in place"),
+        }
+    }
+}
+
+/// Activations are as long as they say: what the kernels rely on.
+fn check(x: &Activations) {
+    let cells = x.rows * x.blocks;
+    assert_eq!(x.codes.len(), cells * BLOCK, "codes of all rows");
+    assert!(x.scales.len() == cells && x.sums.len() == cells, "scales and sums of all rows");
+    assert!(x.shares.len() == cells && x.half_sums.len() == 2 * cells, "shares of all rows");
+    assert_eq!(x.half_shares.len(), 2 * cells, "half shares of all rows");
+}
+
+/// The safe twin.
+fn portable(
+    layout: Layout,
+    panel: &Panel,
+    x: &Activations,
+    first: usize,
+    rows: Range<usize>,
+    sums: &mut [Lanes],
+) {
+    let quads = layout.group / 4;
+    let zero = i32::from(layout.zero);
+    for (row, sums) in rows.zip(sums) {
+        let at = row * x.blocks + first;
+        let codes = &x.codes[at * BLOCK..];
+        let groups = panel.quads.chunks_exact(quads * layout.planes).zip(&panel.scales);
+        for (group, (weights, scales)) in groups.enumerate() {
+            let sum = if quads == 8 { x.sums[at + group] } else { x.half_sums[2 * at + group] };
+            let start = zero.wrapping_mul(sum).wrapping_neg();
+            let mut whole = [0i32; LANES];
+            for plane in weights.chunks_exact(quads) {
+                whole = whole.map(|lane| (lane << 8).wrapping_add(start));
+                let codes = codes[group * layout.group..].as_chunks::<4>().0;
+                for (weights, codes) in plane.iter().zip(codes) {
+                    for (lane, weights) in whole.iter_mut().zip(weights.0.as_chunks::<4>().0) {
+                        for (w, code) in weights.iter().zip(codes) {
+                            *lane = lane.wrapping_add(i32::from(*w) * i32::from(*code));
+                        }
+                    }
+                }
+            }
+            let scale = x.scales[at + group * quads / 8];
+            for ((sum, whole), s) in sums.iter_mut().zip(whole).zip(scales) {
+                *sum = (s * scale).mul_add(whole as f32, *sum);
+            }
+            if layout.mins {
+                let share =
+                    if quads == 8 { x.shares[at + group] } else { x.half_shares[2 * at + group] };
+                for (sum, min) in sums.iter_mut().zip(&panel.mins[group]) {
+                    *sum = min.mul_add(share, *sum);
+                }
+            }
+        }
+    }
+}
