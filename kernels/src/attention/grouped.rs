@@ -9,12 +9,16 @@ use std::ops::Range;
 
 use super::AttentionOptions;
 use super::memory::{KeyValues, TOKENS};
+#[cfg(target_arch = "x86_64")]
+use crate::cpu::attend as tiles;
 use crate::cpu::math::{exp, largest, tanh};
 use crate::cpu::team::{self, Columns};
 use crate::cpu::{Isa, multiversion};
 
 /// Queries of one task, with all heads of their group.
 const QUERIES: usize = 16;
+/// Rows of probabilities that are mixed at once.
+const MIXED: usize = 6;
 /// Numbers of an output that are summed at once.
 const WIDTH: usize = 32;
 /// The score of a token that is not seen.
@@ -57,10 +61,27 @@ fn score_tile<const R: usize>(
     sums
 }
 
+/// Scores of all rows with whole blocks of keys. `keys` begins at the head's part of the first block, blocks are `stride`
+/// apart.
+fn all_scores(
+    isa: Isa,
+    q: &[f32],
+    width: usize,
+    keys: &[f32],
+    stride: usize,
+    scores: &mut [f32],
+    columns: usize,
+) {
+    #[cfg(target_arch = "x86_64")]
+    if tiles::scores(isa, q, width, keys, stride, scores, columns) {
+        return;
+    }
+    plain_scores(isa, q, width, keys, stride, scores, columns);
+}
+
 multiversion! {
-    /// Scores of all rows with whole blocks of keys. `keys` begins at the head's part of the first block, blocks are `stride`
-    /// apart.
-    fn all_scores(q: &[f32], width: usize, keys: &[f32], stride: usize, scores: &mut [f32], columns: usize) {
+    /// The safe twin of `tiles::scores`.
+    fn plain_scores(q: &[f32], width: usize, keys: &[f32], stride: usize, scores: &mut [f32], columns: usize) {
         let rows = scores.len() / columns;
         for block in 0..columns / TOKENS {
             let keys = keys[block * stride..][..width * TOKENS].as_chunks::<TOKENS>().0;
@@ -136,10 +157,32 @@ fn mix_tile<const R: usize>(
     sums
 }
 
+/// The outputs of `count` rows, at most [`MIXED`], into `out [8, K]`. Rows see keys in `seen`; `values` begins at the head's part
+/// of the first key's.
+#[expect(clippy::too_many_arguments, reason = "three matrices and what of them is seen")]
+fn mix(
+    isa: Isa,
+    p: &[f32],
+    columns: usize,
+    seen: [usize; 2],
+    values: &[f32],
+    stride: usize,
+    count: usize,
+    out: &mut [f32],
+) {
+    let width = out.len() / 8;
+    #[cfg(target_arch = "x86_64")]
+    if tiles::mix(isa, p, columns, seen, values, stride, width, count, out) {
+        return;
+    }
+    for (p, out) in p.chunks(4 * columns).zip(out.chunks_exact_mut(4 * width)) {
+        plain_mix(isa, p, columns, seen, values, stride, p.len() / columns, out);
+    }
+}
+
 multiversion! {
-    /// The outputs of `count` rows (at most four), numbers `at..` of the head, into `out [4, K]`. Rows see keys in `seen`; `values`
-    /// begins at the head's part of the first key's.
-    fn mix(p: &[f32], columns: usize, seen: [usize; 2], values: &[f32], stride: usize, count: usize, out: &mut [f32]) {
+    /// The safe twin of `tiles::mix`, for at most four rows: into `out [4, K]`.
+    fn plain_mix(p: &[f32], columns: usize, seen: [usize; 2], values: &[f32], stride: usize, count: usize, out: &mut [f32]) {
         let (width, seen) = (out.len() / 4, seen[0]..seen[1]);
         let whole = width / WIDTH * WIDTH;
         for at in (0..whole).step_by(WIDTH) {
@@ -264,12 +307,12 @@ impl Task<'_> {
             let at = self.first + row / group;
             [begin(at) - first_key, at + 1 - first_key]
         };
-        // The scaled queries have been used; their place takes the outputs of four rows.
-        own.resize(own.len().max(4 * head_dim), 0.0);
-        let out = &mut own[..4 * head_dim];
-        for (chunk, p) in scores.chunks_mut(4 * columns).enumerate() {
-            let (first, rows) = (4 * chunk, p.len() / columns);
-            let mut inverses = [0.0; 4];
+        // The scaled queries have been used; their place takes the outputs of some rows.
+        own.resize(own.len().max(8 * head_dim), 0.0);
+        let out = &mut own[..8 * head_dim];
+        for (chunk, p) in scores.chunks_mut(MIXED * columns).enumerate() {
+            let (first, rows) = (MIXED * chunk, p.len() / columns);
+            let mut inverses = [0.0; MIXED];
             for (row, (p, inverse)) in p.chunks_exact_mut(columns).zip(&mut inverses).enumerate() {
                 *inverse = soften(isa, p, seen(first + row), softcap.unwrap_or(0.0));
             }
@@ -283,6 +326,60 @@ impl Task<'_> {
                 for (y, x) in y.iter_mut().zip(out) {
                     *y = x * inverse;
                 }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[cfg(target_arch = "x86_64")]
+mod tests {
+    use super::*;
+
+    fn noise(count: usize, seed: f32) -> Vec<f32> {
+        (0..count).map(|i| (i as f32 * 0.737 + seed).sin()).collect()
+    }
+
+    #[test]
+    fn tiles_agree_with_their_safe_twins_and_a_rows_bits_do_not_depend_on_the_rows_beside_it() {
+        let isa = Isa::detect();
+        for (rows, columns, width, heads) in
+            [(1, 16, 16, 1), (3, 80, 64, 3), (7, 144, 80, 2), (13, 64, 256, 1), (48, 32, 64, 1)]
+        {
+            let kv_row = heads * width;
+            let (q, keys) = (noise(rows * width, 1.0), noise(columns * kv_row, 2.0));
+            let (mut found, mut wanted) = (vec![0.0; rows * columns], vec![0.0; rows * columns]);
+            if !tiles::scores(isa, &q, width, &keys, TOKENS * kv_row, &mut found, columns) {
+                return;
+            }
+            plain_scores(isa, &q, width, &keys, TOKENS * kv_row, &mut wanted, columns);
+            let near = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 2e-4);
+            assert!(near(&found, &wanted), "scores of {rows} rows");
+            let mut alone = vec![0.0; columns];
+            for (row, found) in found.chunks(columns).enumerate() {
+                let q = &q[row * width..];
+                tiles::scores(isa, q, width, &keys, TOKENS * kv_row, &mut alone, columns);
+                assert_eq!(alone, found, "row {row} of {rows}");
+            }
+
+            let seen = [columns / 5, columns - 3];
+            let count = rows.min(MIXED);
+            let p = &found[..count * columns];
+            let (mut found, mut wanted) = (vec![0.0; 8 * width], vec![0.0; 8 * width]);
+            let at = |p: &[f32], count, out: &mut [f32]| {
+                assert!(tiles::mix(isa, p, columns, seen, &keys, kv_row, width, count, out));
+            };
+            at(p, count, &mut found);
+            for (p, out) in p.chunks(4 * columns).zip(wanted.chunks_exact_mut(4 * width)) {
+                plain_mix(isa, p, columns, seen, &keys, kv_row, p.len() / columns, out);
+            }
+            let (found, wanted) = (&found[..count * width], &wanted[..count * width]);
+            let near = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 5e-3);
+            assert!(near(found, wanted), "mixtures of {count} rows");
+            let mut alone = vec![0.0; width];
+            for (row, found) in found.chunks(width).enumerate() {
+                at(&p[row * columns..], 1, &mut alone);
+                assert_eq!(alone, found, "row {row} of {count}");
             }
         }
     }

@@ -60,9 +60,10 @@ impl KeyValues {
             let count = (TOKENS - lane).min(total - at);
             let (now, later) = rest.split_at(count * width);
             let block = &mut self.keys[block * TOKENS * width..][..TOKENS * width];
-            for (column, lanes) in block.as_chunks_mut::<TOKENS>().0.iter_mut().enumerate() {
-                for (token, key) in lanes[lane..lane + count].iter_mut().enumerate() {
-                    *key = now[token * width + column];
+            let block = block.as_chunks_mut::<TOKENS>().0;
+            for (lane, keys) in (lane..lane + count).zip(now.chunks_exact(width)) {
+                for (lanes, key) in block.iter_mut().zip(keys) {
+                    lanes[lane] = *key;
                 }
             }
             rest = later;

@@ -35,6 +35,7 @@
 //! Hand-written intrinsics are worth it only where a measurement says so (`benches/decode.rs`); then match on
 //! [`Isa::level`] yourself.
 
+pub(crate) mod attend;
 pub(crate) mod codes;
 pub(crate) mod decode;
 pub(crate) mod dots;
