@@ -176,14 +176,14 @@ fn mix(
         return;
     }
     for (p, out) in p.chunks(4 * columns).zip(out.chunks_exact_mut(4 * width)) {
-        plain_mix(isa, p, columns, seen, values, stride, p.len() / columns, out);
+        plain_mix(isa, p, columns, seen, values, stride, out);
     }
 }
 
 multiversion! {
     /// The safe twin of `tiles::mix`, for at most four rows: into `out [4, K]`.
-    fn plain_mix(p: &[f32], columns: usize, seen: [usize; 2], values: &[f32], stride: usize, count: usize, out: &mut [f32]) {
-        let (width, seen) = (out.len() / 4, seen[0]..seen[1]);
+    fn plain_mix(p: &[f32], columns: usize, seen: [usize; 2], values: &[f32], stride: usize, out: &mut [f32]) {
+        let (width, count, seen) = (out.len() / 4, p.len() / columns, seen[0]..seen[1]);
         let whole = width / WIDTH * WIDTH;
         for at in (0..whole).step_by(WIDTH) {
             let values = &values[at..];
@@ -371,7 +371,7 @@ mod tests {
             };
             at(p, count, &mut found);
             for (p, out) in p.chunks(4 * columns).zip(wanted.chunks_exact_mut(4 * width)) {
-                plain_mix(isa, p, columns, seen, &keys, kv_row, p.len() / columns, out);
+                plain_mix(isa, p, columns, seen, &keys, kv_row, out);
             }
             let (found, wanted) = (&found[..count * width], &wanted[..count * width]);
             let near = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 5e-3);
