@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What went wrong with a mapped file.
 #[derive(Debug, thiserror::Error)]
@@ -143,32 +143,76 @@ impl fmt::Debug for MappedFile {
 }
 
 /// Zeroed memory of our own, in large pages where the system has them: reading matrices end to end is then not held up by
-/// the translation of addresses.
+/// the translation of addresses. Matrices smaller than a large page share them: they are pieces of chunks, and a chunk is given back
+/// with the last of its pieces.
 pub(crate) struct Pages {
+    chunk: Arc<Chunk>,
+    /// Bytes of the chunk that are this piece's alone.
+    range: std::ops::Range<usize>,
+}
+
+/// Memory that is handed out in pieces.
+struct Chunk {
+    start: *mut u8,
+    /// Never read or written but through `start`.
+    _memory: Memory,
+}
+
+#[cfg_attr(not(unix), expect(dead_code, reason = "nothing is mapped here"))]
+enum Memory {
     #[cfg(unix)]
-    map: Option<memmap2::MmapMut>,
-    #[cfg(not(unix))]
-    map: Option<Vec<u8>>,
+    Mapped(memmap2::MmapMut),
     /// Where the system maps nothing.
-    own: Vec<u8>,
+    Own(Vec<u8>),
+}
+
+// SAFETY: the pointer leads to memory that the chunk owns; it is followed only for the ranges of its pieces, of which each byte has
+// at most one.
+unsafe impl Send for Chunk {}
+// SAFETY: as above.
+unsafe impl Sync for Chunk {}
+
+/// The chunk that pieces are cut from, and how much of it is taken.
+static OPEN: Mutex<Option<(std::sync::Weak<Chunk>, usize)>> = Mutex::new(None);
+
+impl Chunk {
+    /// Bytes of a chunk: some large pages.
+    const BYTES: usize = 32 << 20;
+    /// A large page.
+    const LARGE: usize = 2 << 20;
+
+    fn new(len: usize) -> Self {
+        #[cfg(unix)]
+        if let Ok(mut map) = memmap2::MmapMut::map_anon(len) {
+            #[cfg(target_os = "linux")]
+            {
+                // Only slower without.
+                let _ = map.advise(memmap2::Advice::HugePage);
+            }
+            return Self { start: map.as_mut_ptr(), _memory: Memory::Mapped(map) };
+        }
+        let mut own = vec![0; len];
+        Self { start: own.as_mut_ptr(), _memory: Memory::Own(own) }
+    }
 }
 
 impl Pages {
     /// So many bytes.
     pub(crate) fn zeroed(len: usize) -> Self {
-        #[cfg(unix)]
-        {
-            let map = if len == 0 { None } else { memmap2::MmapMut::map_anon(len).ok() };
-            #[cfg(target_os = "linux")]
-            if let Some(map) = &map {
-                // Only slower without.
-                let _ = map.advise(memmap2::Advice::HugePage);
-            }
-            let own = if map.is_none() { vec![0; len] } else { Vec::new() };
-            Self { map, own }
+        if len == 0 || len > Chunk::BYTES / 2 {
+            let chunk = Arc::new(Chunk::new(len.next_multiple_of(Chunk::LARGE)));
+            return Self { chunk, range: 0..len };
         }
-        #[cfg(not(unix))]
-        Self { map: None, own: vec![0; len] }
+        // Nothing panics while it is held.
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = open.take().and_then(|(chunk, taken)| Some((chunk.upgrade()?, taken)));
+        let (chunk, from) = match found {
+            Some((chunk, taken)) if taken + len <= Chunk::BYTES => (chunk, taken),
+            _ => (Arc::new(Chunk::new(Chunk::BYTES)), 0),
+        };
+        // The next piece begins on a cache line.
+        *open = Some((Arc::downgrade(&chunk), (from + len).next_multiple_of(64)));
+        Self { chunk, range: from..from + len }
     }
 }
 
@@ -176,18 +220,19 @@ impl Deref for Pages {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        match &self.map {
-            Some(map) => map,
-            None => &self.own,
+        // SAFETY: the range is inside the chunk, whose bytes are initialised and live as long as it; no other piece has them, and ours
+        // are written only through `&mut self`.
+        unsafe {
+            std::slice::from_raw_parts(self.chunk.start.add(self.range.start), self.range.len())
         }
     }
 }
 
 impl std::ops::DerefMut for Pages {
     fn deref_mut(&mut self) -> &mut [u8] {
-        match &mut self.map {
-            Some(map) => map,
-            None => &mut self.own,
+        // SAFETY: as above; `&mut self` keeps everyone else from this piece.
+        unsafe {
+            std::slice::from_raw_parts_mut(self.chunk.start.add(self.range.start), self.range.len())
         }
     }
 }
@@ -296,5 +341,29 @@ impl fmt::Debug for SharedBytes {
             .field("len", &self.len)
             .field("is_mapped", &self.is_mapped())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_of_a_chunk_are_zeroed_apart_and_outlive_each_other() {
+        let lens = [0, 1, 63, 64, 5000, 20 << 20, 300, 12 << 20, 12 << 20, 12 << 20];
+        let mut pieces: Vec<Pages> = lens.iter().map(|len| Pages::zeroed(*len)).collect();
+        for (mark, piece) in (1u8..).zip(&mut pieces) {
+            assert!(piece.iter().all(|byte| *byte == 0));
+            assert!(piece.is_empty() || piece.as_ptr().align_offset(64) == 0);
+            piece.fill(mark);
+        }
+        let mut mark = 0;
+        pieces.retain(|_| {
+            mark += 1;
+            mark % 3 != 0
+        });
+        let marks: Vec<u8> = pieces.iter().filter_map(|piece| piece.first().copied()).collect();
+        assert_eq!(marks, [2, 4, 5, 7, 8, 10]);
+        assert!(pieces.iter().all(|piece| piece.iter().all(|byte| *byte == piece[0])));
     }
 }

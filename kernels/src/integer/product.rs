@@ -52,8 +52,9 @@ pub(super) fn products_with(
         assert_eq!(values, x.blocks * BLOCK, "x has as many columns as W");
     }
     let tiles: usize = matrices.iter().map(|laid| laid.rows().div_ceil(LANES)).sum();
-    // Whole pairs of tiles.
-    let strip = (tiles / (STRIPS * team::threads())).clamp(1, MOST_TILES).next_multiple_of(2);
+    let strip = (tiles / (STRIPS * team::threads())).clamp(1, MOST_TILES);
+    // Many rows pass by pairs of tiles.
+    let strip = if x.rows > FEW_ROWS { strip.next_multiple_of(2) } else { strip };
     team::each_strip(x.rows, outputs, strip * LANES, &|which, columns, strip| {
         PANELS.with_borrow_mut(|panels| {
             one_strip(isa, dots, x, matrices[which], columns, strip, panels);
