@@ -154,16 +154,11 @@ pub(crate) struct Pages {
 /// Memory that is handed out in pieces.
 struct Chunk {
     start: *mut u8,
-    /// Never read or written but through `start`.
-    _memory: Memory,
-}
-
-#[cfg_attr(not(unix), expect(dead_code, reason = "nothing is mapped here"))]
-enum Memory {
+    /// Keeps the memory, which is read and written through `start` alone.
     #[cfg(unix)]
-    Mapped(memmap2::MmapMut),
+    _map: Option<memmap2::MmapMut>,
     /// Where the system maps nothing.
-    Own(Vec<u8>),
+    _own: Vec<u8>,
 }
 
 // SAFETY: the pointer leads to memory that the chunk owns; it is followed only for the ranges of its pieces, of which each byte has
@@ -189,10 +184,15 @@ impl Chunk {
                 // Only slower without.
                 let _ = map.advise(memmap2::Advice::HugePage);
             }
-            return Self { start: map.as_mut_ptr(), _memory: Memory::Mapped(map) };
+            return Self { start: map.as_mut_ptr(), _map: Some(map), _own: Vec::new() };
         }
         let mut own = vec![0; len];
-        Self { start: own.as_mut_ptr(), _memory: Memory::Own(own) }
+        let start = own.as_mut_ptr();
+        #[cfg(unix)]
+        let chunk = Self { start, _map: None, _own: own };
+        #[cfg(not(unix))]
+        let chunk = Self { start, _own: own };
+        chunk
     }
 }
 
