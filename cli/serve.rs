@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use ft_kernels::host::Precision;
 use ft_model::engine::{Options, Service, cache_bytes_a_token};
 use ft_recipes::DeviceChoice;
 use ft_serve::{Config, KeyLimits, KeyLine, Loader, Model, Parts, Role, Told, read_keys};
@@ -76,6 +77,9 @@ pub(crate) struct Args {
     /// Write down what was asked, too, and not its hash alone
     #[arg(long, requires = "audit_log")]
     audit_bodies: bool,
+    /// Multiply activations as they are: slower than in eight bits, as in training. Scores of prompts are exact in any case
+    #[arg(long)]
+    exact: bool,
     /// Answers at once
     #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     slots: u16,
@@ -97,6 +101,9 @@ pub(crate) struct Args {
     /// Connections at once
     #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     connections: u16,
+    /// Seconds that a client may take for a handshake, for headers, for a body, and for taking the next bytes of an answer
+    #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    client_timeout: u64,
     /// Seconds that answers under way may take when the server is told to stop
     #[arg(long, default_value_t = 60, value_name = "SECONDS")]
     drain: u64,
@@ -122,6 +129,7 @@ pub(crate) fn run(args: &Args) -> Result<Done> {
         audit_bodies: args.audit_bodies,
         body_bytes: args.max_body << 20,
         connections: usize::from(args.connections),
+        client_time: Duration::from_secs(args.client_timeout),
         drain: Duration::from_secs(args.drain),
     };
     let scheme = if config.tls.is_some() { "https" } else { "http" };
@@ -132,6 +140,7 @@ pub(crate) fn run(args: &Args) -> Result<Done> {
         adapters,
         adapter_root: args.adapter_root.clone(),
         device: args.device,
+        exact: args.exact,
         slots: usize::from(args.slots),
         cache_bytes: args.cache_memory << 20,
         prompt_tokens: args.prompt_tokens as usize,
@@ -166,6 +175,7 @@ struct Plan {
     adapters: Vec<(String, PathBuf)>,
     adapter_root: Option<PathBuf>,
     device: DeviceChoice,
+    exact: bool,
     slots: usize,
     cache_bytes: usize,
     prompt_tokens: usize,
@@ -175,8 +185,11 @@ struct Plan {
 
 impl Plan {
     fn load(self) -> Result<Model> {
-        let model::Base { decoder, tokenizer, template, located } =
+        let model::Base { mut decoder, tokenizer, template, located } =
             model::base(&self.model, self.device)?;
+        if self.exact {
+            decoder.precision = Precision::Exact;
+        }
         let planned = Options::planned(&decoder.blueprint, self.slots, self.cache_bytes);
         let options = Options { prompt_tokens: self.prompt_tokens, queue: self.queue, ..planned };
         let context = decoder.blueprint.context;

@@ -276,6 +276,11 @@ pub fn softcap(cap: f32, y: &mut [f32]) {
     team::each_chunk(y, 1 << 14, &|_, y| cap_all(Isa::detect(), cap, y));
 }
 
+/// Calls `work` with each element, on all threads.
+pub fn each<T: Send>(all: &mut [T], work: &(dyn Fn(&mut T) + Sync)) {
+    team::each_chunk(all, 1, &|_, one| one.iter_mut().for_each(work));
+}
+
 /// See [`crate::rms_norm()`]; `x` and `y`: `[T, D]`.
 pub fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, y: &mut [f32]) {
     let width = weight.len();

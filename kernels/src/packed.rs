@@ -391,9 +391,10 @@ impl Packed {
         laid.as_ref()
     }
 
-    /// Makes ready for inference in eight bits, which would else be done at the first product.
-    pub fn lay(&self) {
-        self.laid();
+    /// Makes ready for inference in eight bits, which would else be done at the first product. False if the format has no codes,
+    /// so that products stay exact.
+    pub fn lay(&self) -> bool {
+        self.laid().is_some()
     }
 
     /// The values without a copy, if they are kept as F32 and lie aligned in memory.

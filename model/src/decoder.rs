@@ -94,6 +94,16 @@ impl Cache {
         }
     }
 
+    /// Makes room for `capacity_tokens` in all.
+    pub fn reserve(&mut self, capacity_tokens: usize) {
+        self.layers.iter_mut().for_each(|layer| layer.reserve(capacity_tokens, self.width));
+    }
+
+    /// Gives back the room that is not used.
+    pub fn shrink(&mut self) {
+        self.layers.iter_mut().for_each(KeyValues::shrink);
+    }
+
     /// A copy of the first `tokens`, with room for `capacity_tokens`.
     ///
     /// # Panics
@@ -297,6 +307,48 @@ impl Decoder {
         }
     }
 
+    /// As [`Decoder::next_logits`], from `hidden [rows, D]` into `logits [rows, V]` in host memory.
+    pub(crate) fn next_logits_to(&self, hidden: &[f32], logits: &mut Vec<f32>) {
+        if !host::logits(self, hidden, logits) {
+            let shape = [hidden.len() / self.blueprint.width, self.blueprint.width];
+            let hidden = TensorData::new(hidden.to_vec(), shape);
+            *logits = floats(self.logits(Tensor::from_data(hidden, &self.device)));
+        }
+    }
+
+    /// As [`Decoder::read_rows`], into `hidden [rows, D]` in host memory.
+    pub(crate) fn read_rows_to(
+        &self,
+        sequences: &mut [(&mut Cache, &[u32])],
+        rows: &[u32],
+        hidden: &mut Vec<f32>,
+    ) {
+        if !host::read_rows(self, sequences, rows, hidden) {
+            *hidden = floats(self.read_rows(sequences, rows));
+        }
+    }
+
+    /// Whether activations are rounded on their way through [`Decoder::read`].
+    pub fn rounds(&self) -> bool {
+        self.precision == Precision::EightBit
+            && is_host(&self.device)
+            && (self.head_table().weight.lay()
+                || self.projections().iter().any(|projection| projection.weight.lay()))
+    }
+
+    /// Whether what a token is read as depends on the tokens before it alone: not on those that are read beside it, nor on the
+    /// pieces in which its text is read. So it is on a CPU in eight bits; sums of few rows and of many differ otherwise.
+    pub fn reads_alike_in_any_pieces(&self) -> bool {
+        self.precision == Precision::EightBit
+            && is_host(&self.device)
+            && self.embed_tokens.trained.is_none()
+            // Divisors that are chosen by how far a piece goes.
+            && self.global_frequencies.beyond.is_none()
+            && self.local_frequencies.beyond.is_none()
+            && self.head_table().weight.lay()
+            && self.projections().iter().all(|projection| projection.weight.lay())
+    }
+
     /// An empty cache.
     pub fn cache(&self, capacity_tokens: usize) -> Cache {
         let width = self.blueprint.kv_heads * self.blueprint.head_dim;
@@ -493,7 +545,9 @@ impl Decoder {
         if self.precision == Precision::Exact || !is_host(&self.device) {
             return;
         }
-        self.projections().iter().for_each(|projection| projection.weight.lay());
+        for projection in self.projections() {
+            projection.weight.lay();
+        }
         self.head_table().weight.lay();
     }
 
@@ -503,6 +557,10 @@ impl Decoder {
         tables.map(|table| table.weight.bytes()).sum::<usize>()
             + self.projections().iter().map(|p| p.weight.bytes()).sum::<usize>()
     }
+}
+
+fn floats(tensor: Tensor<2>) -> Vec<f32> {
+    tensor.into_data().try_into_vec().expect("activations are f32 on every device")
 }
 
 pub(crate) fn int_tensor(values: &[u32], device: &Device) -> Tensor<1, Int> {

@@ -147,17 +147,23 @@ impl Sampler {
     /// A token of these logits `[V]`, which [`Sampler::adjust`] has seen; tokens at −∞ are never
     /// taken.
     pub fn next(&mut self, logits: &[f32]) -> u32 {
-        let id = self.chosen(logits);
-        if self.options.changes_logits() {
-            *self.seen.entry(id).or_default() += 1;
-        }
+        let draw = self.draw();
+        let id = self.choice(logits, draw);
+        self.took(id);
         id
     }
 
-    fn chosen(&mut self, logits: &[f32]) -> u32 {
+    /// Notes a token that was taken.
+    pub(crate) fn took(&mut self, id: u32) {
+        if self.options.changes_logits() {
+            *self.seen.entry(id).or_default() += 1;
+        }
+    }
+
+    /// The token of these logits that a number between 0 and 1 leads to.
+    pub(crate) fn choice(&self, logits: &[f32], draw: f64) -> u32 {
         let Sampling { temperature, top_k, top_p, min_p, typical_p, .. } = self.options;
         let best = argmax(logits);
-        let uniform = self.uniform();
         if temperature <= 0.0 {
             return best;
         }
@@ -179,7 +185,7 @@ impl Sampler {
         if typical_p < 1.0 {
             order = typical(order, typical_p);
         }
-        let mut left = uniform * sum(&order);
+        let mut left = draw * sum(&order);
         for (id, weight) in &order {
             left -= f64::from(*weight);
             if left <= 0.0 {
@@ -190,7 +196,7 @@ impl Sampler {
     }
 
     /// The next number between 0 and 1: `SplitMix64` over a counter.
-    fn uniform(&mut self) -> f64 {
+    pub(crate) fn draw(&mut self) -> f64 {
         self.drawn += 1;
         let mut x = self
             .options
@@ -270,15 +276,33 @@ fn typical(weights: Vec<(u32, f32)>, share: f32) -> Vec<(u32, f32)> {
     kept
 }
 
+/// Numbers that are compared side by side.
+const LANES: usize = 16;
+
 /// The first of the largest.
-fn argmax(logits: &[f32]) -> u32 {
-    let mut best = (0u32, f32::NEG_INFINITY);
-    for (id, logit) in (0u32..).zip(logits) {
-        if *logit > best.1 {
-            best = (id, *logit);
+pub(crate) fn argmax(logits: &[f32]) -> u32 {
+    let mut most = [f32::NEG_INFINITY; LANES];
+    let (whole, rest) = logits.as_chunks::<LANES>();
+    for logits in whole {
+        for (most, logit) in most.iter_mut().zip(logits) {
+            *most = if *logit > *most { *logit } else { *most };
         }
     }
-    best.0
+    let most = most.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
+    let at = logits.iter().position(|logit| *logit >= most).unwrap_or(0);
+    u32::try_from(at).expect("a vocabulary has fewer than 2³² tokens")
+}
+
+/// Whether any is no number.
+pub(crate) fn has_nan(logits: &[f32]) -> bool {
+    let (whole, rest) = logits.as_chunks::<LANES>();
+    let mut wrong = [false; LANES];
+    for logits in whole {
+        for (wrong, logit) in wrong.iter_mut().zip(logits) {
+            *wrong |= logit.is_nan();
+        }
+    }
+    wrong.contains(&true) || rest.iter().any(|logit| logit.is_nan())
 }
 
 /// The logarithm of the sum of the exponentials of some logits.

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use ft_adapters::{Pass, PeftAdapter};
 use ft_kernels::device::{DeviceName, device};
+use ft_kernels::host::Precision;
+use ft_kernels::{Format, Packed};
 use ft_model::engine::{
     Allowed, Answer, Constraint, Engine, EngineError, Event, Finish, Job, Options, Request, Score,
     Service,
@@ -23,8 +25,24 @@ fn base() -> Decoder {
     load(&golden("llama"), Keep::AsTheyAre, &device(DeviceName::Cpu).unwrap()).unwrap()
 }
 
+/// The same in eight bits, where rows do not depend on each other.
+fn packed() -> Decoder {
+    let device = device(DeviceName::Cpu).unwrap();
+    let mut decoder = load(&golden("llama"), Keep::Quantized(Format::Int8), &device).unwrap();
+    let table = decoder.lm_head.as_mut().unwrap_or(&mut decoder.embed_tokens);
+    let (n, k) = (table.weight.rows(), table.weight.cols());
+    let mut dense = vec![0.0; n * k];
+    table.weight.decode_rows(0..n, &mut dense);
+    table.weight = Packed::quantize(Format::Int8, n, k, &dense).unwrap();
+    assert!(decoder.reads_alike_in_any_pieces() && !base().reads_alike_in_any_pieces());
+    decoder
+}
+
 fn adapted(name: &str) -> Decoder {
-    let mut decoder = base();
+    with(base(), name)
+}
+
+fn with(mut decoder: Decoder, name: &str) -> Decoder {
     let adapter = PeftAdapter::load(&golden("llama").join(name)).unwrap();
     let device = device(DeviceName::Cpu).unwrap();
     adapter.install(&mut decoder.projections_mut(), &device, false).unwrap();
@@ -32,7 +50,12 @@ fn adapted(name: &str) -> Decoder {
 }
 
 fn engine(slots: usize) -> Engine {
-    Engine::new(&base(), slots)
+    engine_of(&base(), slots)
+}
+
+fn engine_of(decoder: &Decoder, slots: usize) -> Engine {
+    let adapted = |name| with(decoder.clone(), name);
+    Engine::new(decoder, slots)
         .with_adapter("lora", &adapted("lora"))
         .with_adapter("dora", &adapted("dora"))
 }
@@ -73,16 +96,75 @@ fn answers(engine: &Engine, requests: Vec<Request>) -> Vec<Answer> {
 
 #[test]
 fn an_answer_is_the_same_to_the_last_bit_alone_and_in_a_crowd_with_other_adapters() {
-    let alone: Vec<Answer> =
-        requests().into_iter().flat_map(|it| answers(&engine(1), vec![it])).collect();
-    assert!(alone.iter().all(|answer| answer.tokens.len() > 5));
-    for slots in [1, 3, 16] {
-        let together = answers(&engine(slots), requests());
-        for ((alone, together), request) in alone.iter().zip(&together).zip(requests()) {
-            assert_eq!(alone.tokens, together.tokens, "{slots} slots: {request:?}");
-            assert_eq!(alone.prompt, together.prompt, "{slots} slots: {request:?}");
+    for decoder in [base(), packed()] {
+        let alone: Vec<Answer> = requests()
+            .into_iter()
+            .flat_map(|it| answers(&engine_of(&decoder, 1), vec![it]))
+            .collect();
+        assert!(alone.iter().all(|answer| answer.tokens.len() > 5));
+        for slots in [1, 3, 16] {
+            let together = answers(&engine_of(&decoder, slots), requests());
+            for ((alone, together), request) in alone.iter().zip(&together).zip(requests()) {
+                assert_eq!(alone.tokens, together.tokens, "{slots} slots: {request:?}");
+                assert_eq!(alone.prompt, together.prompt, "{slots} slots: {request:?}");
+            }
         }
     }
+}
+
+#[test]
+fn the_next_turn_knows_what_was_generated_and_answers_as_if_it_did_not() {
+    for (name, adapter) in [("base", None), ("lora", Some("lora")), ("dora", Some("dora"))] {
+        let options = Options { cache_tokens: 1024, ..Options::planned(&packed().blueprint, 2, 0) };
+        let service = Service::start(packed(), options).unwrap();
+        for adapter in ["lora", "dora"] {
+            service.submit().load(adapter, with(packed(), adapter));
+        }
+        let adapter = adapter.map(str::to_owned);
+        let first = Request {
+            prompt: ids(3, 75),
+            max_new_tokens: 20,
+            adapter: adapter.clone(),
+            sampling: warm(4),
+            ..Request::default()
+        };
+        let answer = ask(&service, first.clone()).unwrap();
+        let said = answer.tokens.iter().map(|token| token.id);
+        let mut next = Request { logprobs: Some(3), ..first };
+        next.prompt.extend(said);
+        next.prompt.extend(ids(9, 11));
+        let cold = answers(&engine_of(&packed(), 1), vec![next.clone()]).remove(0);
+        let known = ask(&service, next.clone()).unwrap();
+        // The last token of an answer is not read in its own turn.
+        assert_eq!((known.cached_tokens, cold.cached_tokens), (75 + 19, 0), "{name}");
+        assert_eq!(known.tokens, cold.tokens, "{name}");
+        // The same again, and one that goes another way after 90 tokens.
+        assert_eq!(ask(&service, next.clone()).unwrap().tokens, cold.tokens, "{name}");
+        next.prompt.truncate(90);
+        let cold = answers(&engine_of(&packed(), 1), vec![next.clone()]).remove(0);
+        let known = ask(&service, next).unwrap();
+        assert_eq!((known.cached_tokens, &known.tokens), (89, &cold.tokens), "{name}");
+    }
+}
+
+#[test]
+fn scores_of_a_prompt_are_not_rounded_to_eight_bits() {
+    let mut exact = packed();
+    exact.precision = Precision::Exact;
+    let request = Request {
+        prompt: ids(2, 90),
+        max_new_tokens: 1,
+        logprobs: Some(1),
+        score: Some(Score { from: 1, top: 1 }),
+        ..Request::default()
+    };
+    let rounded = Request { score: None, ..request.clone() };
+    let of = |decoder: &Decoder, request: &Request| {
+        answers(&engine_of(decoder, 1), vec![request.clone()]).remove(0)
+    };
+    assert_eq!(of(&packed(), &request).prompt, of(&exact, &request).prompt);
+    assert_eq!(of(&packed(), &request).tokens, of(&exact, &request).tokens);
+    assert_ne!(of(&packed(), &rounded).tokens, of(&exact, &rounded).tokens);
 }
 
 #[test]

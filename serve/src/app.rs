@@ -28,7 +28,7 @@ pub(crate) struct App {
     pub(crate) audit_bodies: bool,
     pub(crate) metrics: Metrics,
     pub(crate) body_bytes: usize,
-    pub(crate) body_time: Duration,
+    pub(crate) client_time: Duration,
     pub(crate) stopping: AtomicBool,
     /// Requests so far.
     pub(crate) count: AtomicU64,

@@ -96,6 +96,11 @@ async fn inside(
         let message = "`Content-Type`: expected `application/json`";
         return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
     }
+    let encoding = parts.headers.get(header::CONTENT_ENCODING);
+    if encoding.is_some_and(|encoding| encoding != "identity") {
+        let message = "`Content-Encoding`: bodies are read as they are; expected none";
+        return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+    }
     let session = parts.headers.get("x-claude-code-session-id").and_then(|it| it.to_str().ok());
     ticket.log_begin(&body, session.map(|session| session.get(..100).unwrap_or(session)))?;
     parts.extensions.insert(Arc::clone(ticket));
@@ -145,8 +150,8 @@ async fn read_body(app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes, 
         }
         Ok(Bytes::from(bytes))
     };
-    tokio::time::timeout(app.body_time, read).await.unwrap_or_else(|_| {
-        let seconds = app.body_time.as_secs();
+    tokio::time::timeout(app.client_time, read).await.unwrap_or_else(|_| {
+        let seconds = app.client_time.as_secs();
         let message = format!("the body took longer than {seconds} seconds");
         Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, message))
     })

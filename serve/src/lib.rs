@@ -2,13 +2,13 @@
 //!
 //! | what | where |
 //! |---|---|
-//! | sockets, TLS, an orderly end | `server.rs` |
-//! | names, origins, keys, limits, the body, the audit log | `gate.rs`, `access.rs`, [`audit`] |
+//! | sockets, TLS, an orderly end | `server/` |
+//! | names, origins, keys, limits, the body, the audit log | `gate.rs`, `access/`, [`audit`] |
 //! | which route leads where | `routes.rs` |
 //! | the dialects: strict readers and writers of JSON | `api/` |
-//! | a turn, whatever its dialect; calls of tools | `chat.rs`, `tools.rs` |
+//! | a turn, whatever its dialect; calls of tools | `chat.rs`, `tools/` |
 //! | text and stop texts from tokens | `text.rs` |
-//! | answers held to a grammar | `grammar.rs` |
+//! | answers held to a grammar | `grammar/` |
 //!
 //! Every field of a request is read or refused by name. No tool is ever run here, no model is
 //! fetched, and nothing is told to anybody.

@@ -40,6 +40,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/api/generate", post(ollama::generate))
         .route("/api/chat", post(ollama::chat))
         .route("/api/embed", post(ollama::embed))
+        .route("/api/embeddings", post(ollama::embeddings))
         .fallback(nothing)
         .method_not_allowed_fallback(not_so)
         // The gate has read the body and kept to the server's own limit.

@@ -88,7 +88,23 @@ with Server() as server:
         except anthropic.NotFoundError:
             pass
 
+    def unsupported():
+        image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AA=="}}
+        for fields, named in [({"messages": [{"role": "user", "content": [image]}]}, "messages[0].content[0]"),
+                              ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, "tools[0].type"),
+                              ({"tools": [TOOL], "tool_choice": {"type": "tool", "name": "none"}}, "tool_choice")]:
+            try:
+                create(**{"model": "tested", "max_tokens": 4, "messages": ASK, **fields})
+                raise AssertionError(f"{fields} was accepted")
+            except anthropic.BadRequestError as error:
+                assert f"`{named}`" in error.body["error"]["message"], error.body
+
+    def beta():
+        answer = client.beta.messages.create(model="tested", max_tokens=8, messages=ASK, betas=["never-heard-of-2099-01-01"],
+                                             **COLD)
+        assert answer.content[0].text == create(model="tested", max_tokens=8, messages=ASK, **COLD).content[0].text
+
     for function in [listed, message, system_blocks, stream, stop_sequence, tool_use, streamed_tool, count_tokens,
-                     refused]:
+                     beta, unsupported, refused]:
         check.run(f"anthropic {anthropic.__version__}: {function.__name__}", function)
 check.end()

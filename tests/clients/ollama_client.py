@@ -22,6 +22,7 @@ with Server() as server:
         assert [model.model for model in client.list().models] == ["tested"]
         assert [model.model for model in client.ps().models] == ["tested"]
         assert client.show("tested").modelinfo["general.architecture"]
+        assert json.loads(server.ask("/api/version")[2])["version"].count(".") == 2
 
     def chat():
         answer = client.chat(model="tested:latest", messages=ASK, options=COLD)
@@ -59,11 +60,30 @@ with Server() as server:
         dot = lambda a, b: sum(x * y for x, y in zip(a, b))  # noqa: E731
         assert abs(dot(one, one) - 1) < 1e-3 and dot(one, two) > dot(one, three)
 
+        old = client.embeddings(model="tested", prompt="a cat")
+        assert max(abs(a - b) for a, b in zip(old.embedding, one)) < 1e-6
+
+    def lines():
+        status, headers, text = server.ask("/api/chat", {"model": "tested", "messages": ASK, "options": COLD})
+        parts = [json.loads(line) for line in text.splitlines()]
+        assert status == 200 and headers["Content-Type"] == "application/x-ndjson" and len(parts) > 3
+        assert [part["done"] for part in parts] == [False] * (len(parts) - 1) + [True]
+        last = parts[-1]
+        assert last["eval_count"] <= 24 and last["prompt_eval_count"] > 5 and last["total_duration"] >= last["eval_duration"]
+        return f"{len(parts)} lines"
+
+    def tool_results():
+        messages = [*ASK, {"role": "assistant", "content": "", "tool_calls": [
+            {"function": {"name": "weather", "arguments": {"city": "Oslo"}}}]},
+            {"role": "tool", "content": "sunny", "tool_name": "weather"}]
+        assert client.chat(model="tested", messages=messages, tools=[TOOL], options=COLD).done
+
     def refused():
         for arguments, word in [({"options": {"mirostat": 1}}, "options.mirostat"),
-                                ({"options": {"temperature": -1}}, "options.temperature")]:
+                                ({"options": {"temperature": -1}}, "options.temperature"),
+                                ({"messages": [{**ASK[0], "images": ["AA=="]}]}, "messages[0].images")]:
             try:
-                client.chat(model="tested", messages=ASK, **arguments)
+                client.chat(**{"model": "tested", "messages": ASK, **arguments})
                 raise AssertionError(f"{arguments} was accepted")
             except ollama.ResponseError as error:
                 assert error.status_code == 400 and f"`{word}`" in error.error, error.error
@@ -73,6 +93,6 @@ with Server() as server:
         except ollama.ResponseError as error:
             assert error.status_code == 404
 
-    for function in [listed, chat, stream, generate, schema, tools, embeddings, refused]:
+    for function in [listed, chat, stream, generate, schema, tools, tool_results, lines, embeddings, refused]:
         check.run(f"ollama {importlib.metadata.version('ollama')}: {function.__name__}", function)
 check.end()

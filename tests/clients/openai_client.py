@@ -1,6 +1,7 @@
 """OpenAI's own client against `ft serve MODEL`: one line a check."""
 
 import json
+import typing
 
 import openai
 
@@ -158,6 +159,65 @@ with Server() as server:
                                          max_output_tokens=80, store=False)
         call = answer.output[0]
         assert call.type == "function_call" and set(json.loads(call.arguments)) == {"city", "unit"}
+        again = client.responses.create(model="tested", tools=[tool], max_output_tokens=16, store=False, input=[
+            {"role": "user", "content": "Weather in Oslo?"}, call.model_dump(exclude_none=True),
+            {"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}])
+        assert again.output
+
+    def strings_make_sense():
+        schema = {"type": "object", "properties": {"rows": {"type": "array", "minItems": 1, "maxItems": 2, "items": {
+            "type": "object", "properties": {"question": {"type": "string", "minLength": 1},
+                                             "answer": {"type": "string", "minLength": 1}},
+            "required": ["question", "answer"], "additionalProperties": False}}},
+            "required": ["rows"], "additionalProperties": False}
+        text = ("A kettle boils water. The copper kettle of 1890 holds two litres. Write 2 questions about it with answers. "
+                'Reply with JSON only: {"rows": [{"question": "...", "answer": "..."}]}')
+        answer = create(model="tested", messages=[{"role": "user", "content": text}], max_tokens=160, temperature=0,
+                        response_format={"type": "json_schema", "json_schema": {"name": "rows", "schema": schema}})
+        rows = json.loads(answer.choices[0].message.content)["rows"]
+        letters = "".join(row["question"] + row["answer"] for row in rows)
+        assert sum(letter.isalpha() or letter in " ?.,'" for letter in letters) > 0.7 * len(letters), letters
+        return repr(rows[0]["question"][:60])
+
+    def parsed():
+        import pydantic
+
+        class Pet(pydantic.BaseModel):
+            name: str = pydantic.Field(max_length=20)
+            kind: typing.Literal["cat", "dog"]
+
+        answer = client.chat.completions.parse(model="tested", messages=ASK, max_tokens=60, temperature=0, response_format=Pet)
+        assert isinstance(answer.choices[0].message.parsed, Pet), answer
+        answer = client.responses.parse(model="tested", input="Describe a pet.", max_output_tokens=60, temperature=0,
+                                        text_format=Pet, store=False)
+        assert isinstance(answer.output_parsed, Pet), answer
+        return repr(answer.output_parsed)
+
+    def penalties_and_biases():
+        plain = create(model="tested", messages=ASK, max_tokens=24, temperature=0).choices[0].message.content
+        first = json.loads(server.ask("/tokenize", {"prompt": plain, "add_special_tokens": False})[2])["tokens"][0]
+        banned = create(model="tested", messages=ASK, max_tokens=24, temperature=0, logit_bias={str(first): -100})
+        assert banned.choices[0].message.content != plain
+        more = dict(model="tested", messages=ASK, max_tokens=40, temperature=0.8, seed=3)
+        answers = {create(**more, **fields).choices[0].message.content for fields in [
+            {}, {"frequency_penalty": 2}, {"presence_penalty": -2}, {"top_p": 0.1},
+            {"extra_body": {"typical_p": 0.2}}, {"extra_body": {"min_p": 0.9}}, {"extra_body": {"top_k": 1}},
+            {"extra_body": {"repetition_penalty": 3}}]}
+        assert len(answers) >= 4, answers
+
+    def unsupported():
+        image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+        audio = {"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}
+        for fields, named in [({"messages": [{"role": "user", "content": [image]}]}, "messages[0].content[0]"),
+                              ({"messages": [{"role": "user", "content": [audio]}]}, "messages[0].content[0]"),
+                              ({"modalities": ["text", "audio"]}, "modalities"), ({"prediction": {"type": "content",
+                               "content": "x"}}, "prediction"), ({"reasoning_effort": "high"}, "reasoning_effort"),
+                              ({"web_search_options": {}}, "web_search_options"), ({"store": True}, "store")]:
+            try:
+                create(**{"model": "tested", "messages": ASK, "max_tokens": 4, **fields})
+                raise AssertionError(f"{fields} was accepted")
+            except openai.BadRequestError as error:
+                assert error.param == named, (fields, error.param)
 
     def refused():
         for extra, field in [({"frobnicate": 1}, "frobnicate"), ({"temperature": 9}, "temperature"),
@@ -176,6 +236,7 @@ with Server() as server:
             assert error.code == "model_not_found"
 
     for function in [listed, chat, seeded, stream, several, logprobs, stop, required_tool, streamed_tool, schema,
-                     json_object, grammars, completions, echo, embeddings, responses, responses_tool, refused]:
+                     strings_make_sense, parsed, json_object, grammars, penalties_and_biases, completions, echo, embeddings,
+                     responses, responses_tool, unsupported, refused]:
         check.run(f"openai {openai.__version__}: {function.__name__}", function)
 check.end()

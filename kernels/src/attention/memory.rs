@@ -38,6 +38,19 @@ impl KeyValues {
         self.values.truncate(tokens * width);
     }
 
+    /// Makes room for `tokens` in all.
+    pub fn reserve(&mut self, tokens: usize, width: usize) {
+        let all = tokens.next_multiple_of(TOKENS) * width;
+        self.keys.reserve_exact(all.saturating_sub(self.keys.len()));
+        self.values.reserve_exact((tokens * width).saturating_sub(self.values.len()));
+    }
+
+    /// Gives back the room that is not used.
+    pub fn shrink(&mut self) {
+        self.keys.shrink_to_fit();
+        self.values.shrink_to_fit();
+    }
+
     /// Bytes of the tokens it holds.
     pub fn bytes(&self) -> usize {
         size_of_val(self.keys.as_slice()) + size_of_val(self.values.as_slice())

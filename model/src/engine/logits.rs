@@ -2,43 +2,38 @@
 
 use std::ops::Range;
 
-use burn::tensor::Tensor;
 use ft_kernels::FEW_ROWS;
 
+use super::parts::Wanted;
 use super::request::Scored;
-use super::scheduler::Wanted;
 use crate::decoder::Decoder;
 use crate::sample::{largest, log_sum};
 
-/// Logits of the rows `[R, D]` that are wanted, a few rows at a time, so that what stands at once
-/// is bounded and a row's numbers depend on nothing that is not its own.
-pub(super) fn rows_of(
-    decoder: &Decoder,
-    hidden: Tensor<2>,
-    wanted: &[Wanted],
-) -> impl Iterator<Item = (Range<usize>, Vec<Vec<f32>>)> {
-    let few = if decoder.head_is_trained() { 1 } else { FEW_ROWS };
+/// Most rows whose logits stand at once.
+const MOST_ROWS: usize = 64;
+
+/// Which of the rows that are wanted get their logits together: few enough that what stands at once is bounded, and so that a
+/// row's numbers depend on nothing that is not its own.
+pub(super) fn groups(decoder: &Decoder, free: bool, wanted: &[Wanted]) -> Vec<Range<usize>> {
+    let most = match (decoder.head_is_trained(), free) {
+        (true, _) => 1,
+        (false, true) => MOST_ROWS,
+        (false, false) => FEW_ROWS,
+    };
     let mut groups: Vec<Range<usize>> = Vec::new();
     for (at, want) in wanted.iter().enumerate() {
         match groups.last_mut() {
             Some(group)
-                if few > 1
+                if most > 1
                     && wanted[group.start].goes_with(want)
-                    && (!want.is_choice() || group.len() < few) =>
+                    && (!want.is_choice() || group.len() < most) =>
             {
                 group.end = at + 1;
             }
             _ => groups.push(at..at + 1),
         }
     }
-    groups.into_iter().map(move |group| {
-        let rows = hidden.clone().narrow(0, group.start, group.len());
-        let logits = decoder.next_logits(rows);
-        let vocabulary = logits.dims()[1];
-        let logits =
-            logits.into_data().try_into_vec::<f32>().expect("logits are f32 on every device");
-        (group, logits.chunks_exact(vocabulary).map(<[f32]>::to_vec).collect())
-    })
+    groups
 }
 
 /// A token with its log-probability and the likeliest beside it.

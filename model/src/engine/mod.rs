@@ -10,10 +10,12 @@
 //! was asked before, on one device with one binary.
 
 mod logits;
+mod parts;
 mod prefixes;
 mod request;
 mod scheduler;
 mod service;
+mod slot;
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
@@ -26,7 +28,7 @@ pub use service::{Service, Submit};
 
 use crate::decoder::Decoder;
 use crate::family::Blueprint;
-use scheduler::Scheduler;
+use scheduler::{Model, Scheduler};
 
 /// How much is done at once, and in how much memory.
 #[derive(Debug, Clone, PartialEq, Eq)]

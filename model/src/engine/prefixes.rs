@@ -1,10 +1,12 @@
 //! Keys and values of prompts that were read, kept for prompts that begin alike.
 //!
-//! Only whole blocks of a prompt are kept, and never what was generated: then the keys and values
-//! that a request finds are bit for bit those that it would have computed itself, and whether it
-//! finds any changes no answer.
+//! What a request finds is bit for bit what it would have computed itself, so whether it finds anything changes no answer.
+//! Where few rows round otherwise than many, only whole blocks of a prompt are kept for that, and never what was generated.
 
 use crate::decoder::Cache;
+
+/// Tokens whose keys and values are copied in the time in which one is read, at least.
+const COPIED_FOR_ONE_READ: usize = 50;
 
 /// The beginning of a prompt as one adapter read it.
 #[derive(Debug)]
@@ -51,35 +53,61 @@ impl Prefixes {
             .max_by_key(|(tokens, at)| (*tokens, std::cmp::Reverse(*at)))
     }
 
-    /// A cache that begins with `tokens` of a known prefix: the prefix itself if all of it is
-    /// wanted and it has the room, a copy otherwise.
-    pub(super) fn take(&mut self, at: usize, tokens: usize, capacity: usize) -> Cache {
+    /// A cache that begins with `tokens` of a known prefix, with others cut down to `room`: the prefix itself if little of it
+    /// is left out or there is no room for two, a copy otherwise.
+    pub(super) fn take(&mut self, at: usize, tokens: usize, capacity: usize, room: usize) -> Cache {
         self.clock += 1;
-        let prefix = &mut self.all[at];
-        prefix.used = self.clock;
-        if tokens == prefix.ids.len() && prefix.capacity >= capacity {
-            return self.all.swap_remove(at).cache;
+        self.all[at].used = self.clock;
+        while self.all.len() > 1 && self.tokens() > room {
+            self.forget_one();
+        }
+        // The one that was used last is never the first to be forgotten.
+        let at = self.all.iter().position(|prefix| prefix.used == self.clock).unwrap_or(0);
+        let prefix = &self.all[at];
+        let left_out = prefix.ids.len() - tokens;
+        if left_out * COPIED_FOR_ONE_READ <= tokens || self.tokens() > room {
+            let mut cache = self.all.swap_remove(at).cache;
+            cache.truncate(tokens);
+            cache.reserve(capacity);
+            return cache;
         }
         prefix.cache.prefix(tokens, capacity)
     }
 
-    /// Keeps a prompt's whole blocks. What it makes superfluous is forgotten.
-    pub(super) fn keep(&mut self, model: u64, ids: Vec<u32>, cache: Cache, capacity: usize) {
+    /// Keeps what was read. What it makes superfluous is forgotten.
+    pub(super) fn keep(
+        &mut self,
+        model: u64,
+        ids: Vec<u32>,
+        mut cache: Cache,
+        mut capacity: usize,
+    ) {
         self.clock += 1;
         let of_another = |prefix: &Prefix| prefix.model != model || !ids.starts_with(&prefix.ids);
         self.all.retain(of_another);
         if self.all.iter().any(|prefix| prefix.model == model && prefix.ids.starts_with(&ids)) {
             return;
         }
+        // Room that the next turn may want stays, unless it is more than that of another prefix.
+        if capacity > 2 * ids.len() {
+            capacity = ids.len();
+            cache.shrink();
+        }
         self.all.push(Prefix { model, ids, cache, capacity, used: self.clock });
     }
 
-    /// Forgets the one that was of no use for longest; false if there is none.
-    pub(super) fn forget_one(&mut self) -> bool {
+    /// Forgets those that were of no use for longest until the others take at most `room`.
+    pub(super) fn keep_within(&mut self, room: usize) {
+        while self.tokens() > room {
+            self.forget_one();
+        }
+    }
+
+    fn forget_one(&mut self) {
         let oldest = self.all.iter().enumerate().min_by_key(|(_, prefix)| prefix.used);
-        let Some((at, _)) = oldest else { return false };
-        self.all.swap_remove(at);
-        true
+        if let Some((at, _)) = oldest {
+            self.all.swap_remove(at);
+        }
     }
 
     /// Forgets all of an adapter.

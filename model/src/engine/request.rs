@@ -122,12 +122,29 @@ pub trait Constraint: Send {
     /// In words, if the grammar needs more than its budget.
     fn allowed(&mut self, left: usize) -> Result<Allowed, String>;
 
+    /// The token that is best for what must come next whatever the model would say, if anything must. It is taken where the
+    /// likeliest token may not come.
+    fn forced(&mut self) -> Option<u32> {
+        None
+    }
+
     /// Takes the token that came.
     ///
     /// # Errors
     ///
     /// In words, if it may not come.
     fn accept(&mut self, id: u32) -> Result<(), String>;
+
+    /// Takes the token that came, if with at most `left` tokens, this one among them, the answer can still come to its end. If
+    /// it is not taken, [`Constraint::allowed`] is asked again, and must allow less.
+    ///
+    /// # Errors
+    ///
+    /// As [`Constraint::accept`].
+    fn takes(&mut self, id: u32, left: usize) -> Result<bool, String> {
+        let _ = left;
+        self.accept(id).map(|()| true)
+    }
 
     /// Whether nothing but the end may come.
     fn is_complete(&mut self) -> bool;

@@ -2,30 +2,26 @@
 //!
 //! The rules by which an answer depends on its own request alone, bit for bit:
 //!
-//! - Answers under way are read in passes of at most [`FEW_ROWS`] rows, where a row's numbers do
-//!   not depend on the rows beside it.
-//! - Prompts are read in parts that begin at multiples of a block, so a part has the same shape
-//!   whoever else is there. Parts of several prompts share a pass only without adapter, where rows
-//!   are independent too; an adapter's thin products are made for one part at a time.
-//! - Logits are computed for few rows at a time, and those of a prompt block by block.
+//! - Where a row's numbers do not depend on the rows beside it (a CPU in eight bits, [`Decoder::reads_alike_in_any_pieces`]),
+//!   all that one model reads in a step is one pass, and what was generated is known to the next turn as it is.
+//! - Elsewhere answers under way are read in passes of at most [`ft_kernels::FEW_ROWS`] rows, within which rows are
+//!   independent, and prompts in parts that begin at multiples of a block, so that a part has the same shape whoever else is
+//!   there. Parts of several prompts share a pass only without adapter. Logits are computed for few rows at a time, and those
+//!   of a prompt block by block.
+//! - Scores of a prompt are not rounded to eight bits: a request that wants some is read exactly, all of it.
 
 use std::collections::VecDeque;
-use std::ops::{ControlFlow, Range};
 use std::sync::{Arc, Mutex};
 
-use ft_kernels::FEW_ROWS;
+use ft_kernels::host::{Precision, each};
 
-use super::logits::{rows_of, scored};
+use super::logits::{groups, scored};
+use super::parts::{Part, Wanted, grouped, planned, rows};
 use super::prefixes::{Prefixes, common};
-use super::request::{Allowed, EngineError, Event, Finish, Job, Request, Scored};
+use super::request::{EngineError, Event, Finish, Job, Request, Scored};
+use super::slot::Slot;
 use super::{Options, Stats};
 use crate::decoder::{Cache, Decoder};
-use crate::sample::Sampler;
-
-/// Tokens of a part of a prompt begin at multiples of this; queries of one task of attention.
-const BLOCK: usize = 64;
-/// The same with an adapter, where each part is a pass of its own.
-const ADAPTED_BLOCK: usize = 128;
 
 /// The base, or the base with an adapter.
 #[derive(Debug)]
@@ -35,11 +31,15 @@ pub(super) struct Model {
     /// None for the base.
     pub(super) name: Option<String>,
     pub(super) decoder: Decoder,
-    adapted: bool,
+    pub(super) adapted: bool,
+    /// Whether rows are independent of each other and of their number.
+    pub(super) free: bool,
+    /// The same without rounding, if this one rounds.
+    exact: Option<Arc<Self>>,
 }
 
 impl Model {
-    pub(super) fn new(number: u64, name: Option<String>, mut decoder: Decoder) -> Self {
+    fn new(number: u64, name: Option<String>, mut decoder: Decoder) -> Self {
         let mut adapted = false;
         for projection in decoder.projections_mut() {
             if let Some(adapter) = &mut projection.adapter {
@@ -50,58 +50,14 @@ impl Model {
                 }
             }
         }
-        Self { number, name, decoder, adapted }
+        let exact = decoder.rounds().then(|| {
+            let decoder = Decoder { precision: Precision::Exact, ..decoder.clone() };
+            let (number, name) = (2 * number + 1, name.clone());
+            Arc::new(Self { number, name, decoder, adapted, free: false, exact: None })
+        });
+        let free = decoder.reads_alike_in_any_pieces();
+        Self { number: 2 * number, name, decoder, adapted, free, exact }
     }
-
-    fn block(&self) -> usize {
-        if self.adapted { ADAPTED_BLOCK } else { BLOCK }
-    }
-}
-
-struct Slot {
-    job: Job,
-    model: Arc<Model>,
-    cache: Cache,
-    /// Tokens that the cache has room for.
-    capacity: usize,
-    /// Tokens of the prompt that were read.
-    read: usize,
-    /// The token that was chosen last and is to be read next.
-    last: Option<u32>,
-    sampler: Sampler,
-    answered: usize,
-    finish: Option<Finish>,
-    failed: bool,
-}
-
-impl Slot {
-    fn request(&self) -> &Request {
-        &self.job.request
-    }
-
-    fn prompt_left(&self) -> usize {
-        self.request().prompt.len() - self.read
-    }
-
-    fn tell(&mut self, event: Event) {
-        if (self.job.sink)(event) == ControlFlow::Break(()) {
-            self.finish.get_or_insert(Finish::Cancelled);
-        }
-    }
-
-    fn fail(&mut self, error: EngineError) {
-        self.failed = true;
-        self.finish.get_or_insert(Finish::Cancelled);
-        let _ = (self.job.sink)(Event::Failed(error));
-    }
-}
-
-/// What one slot reads in a pass.
-struct Part {
-    slot: usize,
-    ids: Vec<u32>,
-    /// Positions of the prompt; empty for a token of the answer.
-    prompt: Range<usize>,
 }
 
 /// Requests in, events out.
@@ -112,18 +68,21 @@ pub(super) struct Scheduler {
     slots: Vec<Slot>,
     pub(super) prefixes: Prefixes,
     stats: Arc<Mutex<Stats>>,
+    hidden: Vec<f32>,
+    logits: Vec<f32>,
 }
 
 impl Scheduler {
     pub(super) fn new(decoder: Decoder, options: Options, stats: Arc<Mutex<Stats>>) -> Self {
-        let models = vec![Arc::new(Model::new(0, None, decoder))];
         Self {
             options,
-            models,
+            models: vec![Arc::new(Model::new(0, None, decoder))],
             waiting: VecDeque::new(),
             slots: Vec::new(),
             prefixes: Prefixes::default(),
             stats,
+            hidden: Vec::new(),
+            logits: Vec::new(),
         }
     }
 
@@ -143,7 +102,7 @@ impl Scheduler {
             self.models.drain(..).partition(|model| model.name.as_deref() == Some(name));
         self.models = kept;
         let gone: Vec<Arc<Model>> = gone;
-        for model in gone {
+        for model in gone.iter().flat_map(|model| [Some(model), model.exact.as_ref()]).flatten() {
             self.prefixes.forget_model(model.number);
         }
     }
@@ -167,14 +126,9 @@ impl Scheduler {
     pub(super) fn step(&mut self) {
         self.drop_cancelled();
         self.admit();
-        let mut few = Vec::new();
-        let mut many = Vec::new();
-        self.plan(&mut few, &mut many);
-        let busy = few.len() + many.len();
-        for parts in grouped(&self.slots, few, FEW_ROWS) {
-            self.pass(&parts);
-        }
-        for parts in grouped(&self.slots, many, usize::MAX) {
+        let parts = planned(&self.slots, self.options.prompt_tokens);
+        let busy = parts.len();
+        for parts in grouped(&self.slots, parts) {
             self.pass(&parts);
         }
         self.retire();
@@ -188,6 +142,9 @@ impl Scheduler {
             }
         }
         self.retire();
+        if !self.waiting.iter().any(|job| job.cancel.is_cancelled()) {
+            return;
+        }
         let mut kept = VecDeque::with_capacity(self.waiting.len());
         for mut job in self.waiting.drain(..) {
             if job.cancel.is_cancelled() {
@@ -203,49 +160,40 @@ impl Scheduler {
     fn admit(&mut self) {
         while self.slots.len() < self.options.slots {
             let Some(job) = self.waiting.front() else { break };
-            let capacity = job.request.prompt.len() + job.request.max_new_tokens;
-            let taken: usize = self.slots.iter().map(|slot| slot.capacity).sum();
-            while taken + self.prefixes.tokens() + capacity > self.options.cache_tokens {
-                if !self.prefixes.forget_one() {
-                    break;
-                }
-            }
-            if taken + self.prefixes.tokens() + capacity > self.options.cache_tokens {
-                break;
-            }
-            let Some(mut job) = self.waiting.pop_front() else { break };
             let name = job.request.adapter.as_deref();
             let Some(model) = self.models.iter().find(|model| model.name.as_deref() == name) else {
                 let name = name.unwrap_or_default().to_owned();
-                let _ = (job.sink)(Event::Failed(EngineError::Adapter { name }));
+                if let Some(mut job) = self.waiting.pop_front() {
+                    let _ = (job.sink)(Event::Failed(EngineError::Adapter { name }));
+                }
                 continue;
             };
-            let model = Arc::clone(model);
-            let (cache, read) = self.beginning(&model, &job.request, capacity);
-            let request = &job.request;
-            let sampler = Sampler::after(request.sampling, &request.prompt, &request.logit_bias);
-            let mut slot = Slot {
-                job,
-                model,
-                cache,
-                capacity,
-                read,
-                last: None,
-                sampler,
-                answered: 0,
-                finish: None,
-                failed: false,
-            };
+            let exact = model.exact.as_ref().filter(|_| job.request.score.is_some());
+            let model = Arc::clone(exact.unwrap_or(model));
+            let capacity = job.request.prompt.len() + job.request.max_new_tokens;
+            let taken: usize = self.slots.iter().map(|slot| slot.capacity).sum();
+            if taken + capacity > self.options.cache_tokens {
+                break;
+            }
+            let Some(job) = self.waiting.pop_front() else { break };
+            let room = self.options.cache_tokens - taken - capacity;
+            let (cache, read) = self.beginning(&model, &job.request, capacity, room);
+            let mut slot = Slot::new(job, model, cache, capacity, read);
             slot.tell(Event::Started { cached_tokens: read });
-            let mut stats = self.stats.lock().expect("no thread panics while it counts");
-            stats.cached_tokens += read as u64;
-            drop(stats);
+            self.stats.lock().expect("no thread panics while it counts").cached_tokens +=
+                read as u64;
             self.slots.push(slot);
         }
     }
 
-    /// A cache with as much of the prompt as is known.
-    fn beginning(&mut self, model: &Model, request: &Request, capacity: usize) -> (Cache, usize) {
+    /// A cache with as much of the prompt as is known, and what is kept of others cut down to `room`.
+    fn beginning(
+        &mut self,
+        model: &Model,
+        request: &Request,
+        capacity: usize,
+        room: usize,
+    ) -> (Cache, usize) {
         // The last token is read anew, because its logits are wanted; so are those before the
         // tokens that are scored.
         let from = request.score.map_or(request.prompt.len(), |score| score.from);
@@ -260,46 +208,22 @@ impl Scheduler {
             .map(|slot| (common(&slot.request().prompt[..slot.read], wanted, block), slot))
             .max_by_key(|(tokens, _)| *tokens);
         let kept_tokens = kept.map_or(0, |(tokens, _)| tokens);
-        match (kept, beside) {
+        let (cache, read) = match (kept, beside) {
             (_, Some((tokens, slot))) if tokens > kept_tokens => {
                 (slot.cache.prefix(tokens, capacity), tokens)
             }
-            (Some((tokens, at)), _) => (self.prefixes.take(at, tokens, capacity), tokens),
+            (Some((tokens, at)), _) => (self.prefixes.take(at, tokens, capacity, room), tokens),
             _ => (model.decoder.cache(capacity), 0),
-        }
-    }
-
-    /// What each slot reads next.
-    fn plan(&self, few: &mut Vec<Part>, many: &mut Vec<Part>) {
-        let mut budget = self.options.prompt_tokens.max(ADAPTED_BLOCK);
-        for (at, slot) in self.slots.iter().enumerate() {
-            if let Some(last) = slot.last {
-                few.push(Part { slot: at, ids: vec![last], prompt: 0..0 });
-                continue;
-            }
-            let block = slot.model.block();
-            let left = slot.prompt_left();
-            let most = if slot.model.adapted { block } else { budget / block * block };
-            let take = left.min(most);
-            if take == 0 || take > budget {
-                continue;
-            }
-            // A short tail is a part of its own, as it is when all before it was known already.
-            let tail = (slot.read + take) % block;
-            let take = if take > tail && tail <= FEW_ROWS { take - tail } else { take };
-            budget -= take;
-            let prompt = slot.read..slot.read + take;
-            let part =
-                Part { slot: at, ids: slot.request().prompt[prompt.clone()].to_vec(), prompt };
-            if take <= FEW_ROWS { few.push(part) } else { many.push(part) }
-        }
+        };
+        self.prefixes.keep_within(room);
+        (cache, read)
     }
 
     /// Reads some parts of one model and gives tokens to those who have read everything.
     fn pass(&mut self, parts: &[Part]) {
         let Some(first) = parts.first() else { return };
         let model = Arc::clone(&self.slots[first.slot].model);
-        let (rows, wanted) = self.rows(parts);
+        let (rows, wanted) = rows(&self.slots, parts);
         let mut part = parts.iter().peekable();
         let mut sequences: Vec<(&mut Cache, &[u32])> = Vec::with_capacity(parts.len());
         for (index, slot) in self.slots.iter_mut().enumerate() {
@@ -307,12 +231,15 @@ impl Scheduler {
                 sequences.push((&mut slot.cache, &part.ids));
             }
         }
-        let hidden = model.decoder.read_rows(&mut sequences, &rows);
+        model.decoder.read_rows_to(&mut sequences, &rows, &mut self.hidden);
         for part in parts {
             self.slots[part.slot].read += part.prompt.len();
         }
-        for (range, logits) in rows_of(&model.decoder, hidden, &wanted) {
-            self.take_logits(&wanted[range], logits);
+        let width = model.decoder.blueprint.width;
+        for group in groups(&model.decoder, model.free, &wanted) {
+            let hidden = &self.hidden[group.start * width..group.end * width];
+            model.decoder.next_logits_to(hidden, &mut self.logits);
+            take_logits(&mut self.slots, &wanted[group], &mut self.logits);
         }
         for part in parts {
             let slot = &mut self.slots[part.slot];
@@ -321,66 +248,6 @@ impl Scheduler {
                 && slot.request().max_new_tokens == 0
             {
                 slot.finish.get_or_insert(Finish::Length);
-            }
-        }
-    }
-
-    /// The rows of a pass whose logits are wanted, and what for. Never none, because the decoder
-    /// gives back at least one.
-    fn rows(&self, parts: &[Part]) -> (Vec<u32>, Vec<Wanted>) {
-        let (mut rows, mut wanted) = (Vec::new(), Vec::new());
-        let mut start = 0;
-        for part in parts {
-            let slot = &self.slots[part.slot];
-            let request = slot.request();
-            let row = |offset: usize| {
-                u32::try_from(start + offset).expect("a pass has fewer than 2³² tokens")
-            };
-            if let Some(score) = request.score {
-                for position in part.prompt.clone() {
-                    let Some(target) = request.prompt.get(position + 1) else { continue };
-                    if position + 1 >= score.from {
-                        rows.push(row(position - part.prompt.start));
-                        let block = Some(position / BLOCK);
-                        wanted.push(Wanted { slot: part.slot, target: Some(*target), block });
-                    }
-                }
-            }
-            let ends = part.prompt.is_empty() || part.prompt.end == request.prompt.len();
-            if ends && request.max_new_tokens > 0 {
-                rows.push(row(part.ids.len() - 1));
-                wanted.push(Wanted { slot: part.slot, target: None, block: None });
-            }
-            start += part.ids.len();
-        }
-        if rows.is_empty() {
-            rows.push(0);
-        }
-        (rows, wanted)
-    }
-
-    fn take_logits(&mut self, wanted: &[Wanted], logits: Vec<Vec<f32>>) {
-        let mut scores: Vec<(usize, Vec<Scored>)> = Vec::new();
-        for (wanted, logits) in wanted.iter().zip(logits) {
-            let slot = &mut self.slots[wanted.slot];
-            match wanted.target {
-                Some(target) => {
-                    let top = slot.request().score.map_or(0, |score| score.top);
-                    let score = scored(&logits, target, top);
-                    match scores.last_mut() {
-                        Some((at, list)) if *at == wanted.slot => list.push(score),
-                        _ => scores.push((wanted.slot, vec![score])),
-                    }
-                }
-                None => slot.choose(logits),
-            }
-        }
-        for (at, list) in scores {
-            let slot = &mut self.slots[at];
-            if list.iter().any(|score| !score.logprob.is_finite()) {
-                slot.fail(EngineError::NotFinite);
-            } else {
-                slot.tell(Event::Prompt(list));
             }
         }
     }
@@ -394,19 +261,31 @@ impl Scheduler {
         let (ended, going): (Vec<Slot>, Vec<Slot>) = self.slots.drain(..).partition(ended);
         self.slots = going;
         for mut slot in ended {
-            let finish = slot.finish.unwrap_or(Finish::Cancelled);
-            let block = slot.model.block();
-            let whole = slot.read / block * block;
-            // An adapter that was unloaded meanwhile leaves nothing behind.
-            let loaded = self.models.iter().any(|model| Arc::ptr_eq(model, &slot.model));
-            if whole > 0 && loaded && self.options.keeps_prefixes {
-                slot.cache.truncate(whole);
-                let ids = slot.job.request.prompt[..whole].to_vec();
-                self.prefixes.keep(slot.model.number, ids, slot.cache, slot.capacity);
-            }
             if !slot.failed {
+                let finish = slot.finish.unwrap_or(Finish::Cancelled);
                 let _ = (slot.job.sink)(Event::Finished(finish));
             }
+            self.keep(slot);
+        }
+    }
+
+    /// Keeps what a slot has read, for prompts that begin alike.
+    fn keep(&mut self, mut slot: Slot) {
+        // An adapter that was unloaded meanwhile leaves nothing behind.
+        let same = |model: &Arc<Model>| Arc::ptr_eq(model, &slot.model);
+        let loaded =
+            self.models.iter().any(|model| same(model) || model.exact.as_ref().is_some_and(same));
+        if !loaded || !self.options.keeps_prefixes {
+            return;
+        }
+        let block = slot.model.block();
+        let mut ids = slot.known();
+        // What was generated is known to nobody where few rows and many differ.
+        let most = if slot.model.free { ids.len() } else { slot.read };
+        ids.truncate(most / block * block);
+        if !ids.is_empty() {
+            slot.cache.truncate(ids.len());
+            self.prefixes.keep(slot.model.number, ids, slot.cache, slot.capacity);
         }
     }
 
@@ -427,107 +306,37 @@ impl Scheduler {
     }
 }
 
-/// A row of logits, and what it is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Wanted {
-    slot: usize,
-    /// The token that comes there; none if it is to be chosen.
-    target: Option<u32>,
-    /// The block of the prompt that it stands in.
-    block: Option<usize>,
-}
-
-impl Wanted {
-    /// Whether two rows' logits are computed together.
-    pub(super) fn goes_with(&self, other: &Self) -> bool {
-        match (self.block, other.block) {
-            (None, None) => true,
-            _ => self.slot == other.slot && self.block == other.block,
+/// Gives each row of logits `[wanted, V]` to the slot that wants it, on all threads.
+fn take_logits(slots: &mut [Slot], wanted: &[Wanted], logits: &mut [f32]) {
+    let vocabulary = logits.len() / wanted.len();
+    let mut slots = slots.iter_mut().enumerate().peekable();
+    let mut takes: Vec<(&mut Slot, &[Wanted], &mut [f32])> = Vec::with_capacity(wanted.len());
+    let mut logits = logits;
+    // Rows of one slot stand together, and slots in their order.
+    for own in wanted.chunk_by(|a, b| a.slot == b.slot && a.is_choice() == b.is_choice()) {
+        let (rows, rest) = logits.split_at_mut(own.len() * vocabulary);
+        logits = rest;
+        let of = |(at, _): &(usize, &mut Slot)| *at < own[0].slot;
+        while slots.next_if(of).is_some() {}
+        if let Some((_, slot)) = slots.next() {
+            takes.push((slot, own, rows));
         }
     }
-
-    pub(super) fn is_choice(&self) -> bool {
-        self.block.is_none()
-    }
-}
-
-impl Slot {
-    /// Chooses the next token.
-    fn choose(&mut self, mut logits: Vec<f32>) {
-        if self.finish.is_some() {
-            return;
-        }
-        if logits.iter().any(|logit| logit.is_nan()) {
-            return self.fail(EngineError::NotFinite);
-        }
-        let before = self.request().logprobs.map(|_| logits.clone());
-        self.sampler.adjust(&mut logits);
-        let left = self.request().max_new_tokens.saturating_sub(self.answered);
-        if let Some(constraint) = &mut self.job.constraint {
-            match constraint.allowed(left) {
-                Ok(Allowed::All) => {}
-                Ok(Allowed::Some(bits)) => forbid(&mut logits, &bits),
-                Err(reason) => return self.fail(EngineError::Grammar { reason }),
+    each(&mut takes, &|(slot, wanted, logits)| {
+        let mut scores: Vec<Scored> = Vec::new();
+        for (wanted, logits) in wanted.iter().zip(logits.chunks_exact_mut(vocabulary)) {
+            match wanted.target {
+                Some(target) => {
+                    let top = slot.request().score.map_or(0, |score| score.top);
+                    scores.push(scored(logits, target, top));
+                }
+                None => slot.choose(logits),
             }
         }
-        if logits.iter().all(|logit| *logit == f32::NEG_INFINITY) {
-            let reason = "no token may come next".to_owned();
-            return self.fail(EngineError::Grammar { reason });
+        if scores.iter().any(|score| !score.logprob.is_finite()) {
+            slot.fail(EngineError::NotFinite);
+        } else if !scores.is_empty() {
+            slot.tell(Event::Prompt(scores));
         }
-        let id = self.sampler.next(&logits);
-        self.last = Some(id);
-        if self.request().stop.contains(&id) {
-            self.finish = Some(Finish::Stop);
-            return;
-        }
-        if let Some(constraint) = &mut self.job.constraint {
-            if let Err(reason) = constraint.accept(id) {
-                return self.fail(EngineError::Grammar { reason });
-            }
-            if constraint.is_complete() {
-                self.finish = Some(Finish::Stop);
-            }
-        }
-        self.answered += 1;
-        let score = match (before, self.request().logprobs) {
-            (Some(before), Some(top)) => scored(&before, id, top),
-            _ => Scored { id, logprob: f32::NAN, top: Vec::new() },
-        };
-        self.tell(Event::Token(score));
-        if self.answered >= self.request().max_new_tokens {
-            self.finish.get_or_insert(Finish::Length);
-        }
-    }
-}
-
-/// Sets the logits of all tokens without a bit to −∞.
-fn forbid(logits: &mut [f32], bits: &[u32]) {
-    for (chunk, word) in logits.chunks_mut(32).zip(bits.iter().chain(std::iter::repeat(&0))) {
-        for (bit, logit) in chunk.iter_mut().enumerate() {
-            if word >> bit & 1 == 0 {
-                *logit = f32::NEG_INFINITY;
-            }
-        }
-    }
-}
-
-/// Parts that are read in one pass: of one model, at most `most` rows together.
-fn grouped(slots: &[Slot], parts: Vec<Part>, most: usize) -> Vec<Vec<Part>> {
-    let mut groups: Vec<(u64, usize, Vec<Part>)> = Vec::new();
-    for part in parts {
-        let model = &slots[part.slot].model;
-        let rows = part.ids.len();
-        let alone = model.adapted && rows > FEW_ROWS;
-        let open = groups.iter_mut().find(|(number, taken, _)| {
-            *number == model.number && taken.saturating_add(rows) <= most
-        });
-        match open {
-            Some((_, taken, group)) if !alone => {
-                *taken += rows;
-                group.push(part);
-            }
-            _ => groups.push((model.number, if alone { most } else { rows }, vec![part])),
-        }
-    }
-    groups.into_iter().map(|(_, _, group)| group).collect()
+    });
 }

@@ -1,42 +1,29 @@
 //! Sockets: connections with limits and timeouts, TLS, and an orderly end.
 
+mod connections;
+mod tls;
+
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::pin::Pin;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::body::Incoming;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use serde_json::{Map, json};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, Sleep, timeout};
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tower::ServiceExt;
 
 use crate::access::{Access, KeyLimits, KeyLine};
 use crate::app::{App, Metrics};
 use crate::audit::{AuditError, AuditLog};
 use crate::model::Model;
-use crate::routes::router;
+use connections::accept;
+use tls::acceptor;
 
-/// Longest time for the headers of a request, and between two requests of a connection.
-const HEADER_TIME: Duration = Duration::from_secs(15);
-/// Longest time that a client may take no byte of an answer.
-const WRITE_TIME: Duration = Duration::from_secs(30);
-/// Most bytes of headers; hyper keeps them in one buffer.
-const HEADER_BYTES: usize = 32 * 1024;
-/// Most headers.
-const HEADERS: usize = 64;
 /// What is left to answers that were told to stop.
 const LAST_TIME: Duration = Duration::from_secs(5);
 
@@ -67,6 +54,9 @@ pub struct Config {
     pub body_bytes: usize,
     /// Connections at once.
     pub connections: usize,
+    /// How long a client may take for a handshake, for the headers of a request, for its body, for taking the next bytes of an
+    /// answer, and between two requests of a connection.
+    pub client_time: Duration,
     /// How long answers under way may take when the server is told to stop.
     pub drain: Duration,
 }
@@ -164,7 +154,7 @@ async fn run(
         audit_bodies,
         metrics: Metrics::default(),
         body_bytes,
-        body_time: Duration::from_secs(30),
+        client_time: config.client_time,
         stopping: AtomicBool::new(false),
         count: AtomicU64::new(0),
         begun: App::new_begun(),
@@ -267,137 +257,5 @@ impl Signals {
     async fn next(&mut self) -> i32 {
         let _ = tokio::signal::ctrl_c().await;
         2
-    }
-}
-
-/// Takes connections for ever.
-async fn accept(
-    listener: &TcpListener,
-    app: &Arc<App>,
-    tls: Option<TlsAcceptor>,
-    places: &Arc<Semaphore>,
-    graceful: &GracefulShutdown,
-) {
-    let router = router(app);
-    loop {
-        // Whoever finds no place waits in the system's queue.
-        let Ok(place) = Arc::clone(places).acquire_owned().await else { return };
-        let Ok((stream, _)) = listener.accept().await else {
-            // Too many open files, as a rule.
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
-        };
-        let _ = stream.set_nodelay(true);
-        let router = router.clone();
-        let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
-            router.clone().oneshot(request.map(axum::body::Body::new))
-        });
-        let mut builder = hyper::server::conn::http1::Builder::new();
-        builder
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIME)
-            .max_buf_size(HEADER_BYTES)
-            .max_headers(HEADERS)
-            .half_close(false);
-        let watcher = graceful.watcher();
-        let tls = tls.clone();
-        tokio::spawn(async move {
-            let stream = Timed::new(stream);
-            match tls {
-                None => {
-                    let served = builder.serve_connection(TokioIo::new(stream), service);
-                    let _ = watcher.watch(served).await;
-                }
-                Some(tls) => {
-                    if let Ok(Ok(stream)) = timeout(HEADER_TIME, tls.accept(stream)).await {
-                        let served = builder.serve_connection(TokioIo::new(stream), service);
-                        let _ = watcher.watch(served).await;
-                    }
-                }
-            }
-            drop(place);
-        });
-    }
-}
-
-fn acceptor(chain: &Path, key: &Path) -> Result<TlsAcceptor, ServeError> {
-    let fault = |path: &Path| {
-        let path = path.to_owned();
-        move |what: String| ServeError::Tls { path, what }
-    };
-    let certificates = CertificateDer::pem_file_iter(chain)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| fault(chain)(error.to_string()))?;
-    if certificates.is_empty() {
-        return Err(fault(chain)("there is no certificate in it".to_owned()));
-    }
-    let private =
-        PrivateKeyDer::from_pem_file(key).map_err(|error| fault(key)(error.to_string()))?;
-    let config = ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(certificates, private)
-        .map_err(|error| fault(chain)(error.to_string()))?;
-    Ok(TlsAcceptor::from(Arc::new(config)))
-}
-
-/// A stream whose other end must take what is written.
-struct Timed<S> {
-    stream: S,
-    /// Runs while a write waits.
-    waiting: Option<Pin<Box<Sleep>>>,
-}
-
-impl<S> Timed<S> {
-    fn new(stream: S) -> Self {
-        Self { stream, waiting: None }
-    }
-
-    fn timed<T>(
-        &mut self,
-        context: &mut Context<'_>,
-        polled: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        if polled.is_ready() {
-            self.waiting = None;
-            return polled;
-        }
-        let sleep = self
-            .waiting
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + WRITE_TIME)));
-        match sleep.as_mut().poll(context) {
-            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            Poll::Pending => Poll::Pending,
-        }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Timed<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Timed<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.timed(context, polled)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.stream).poll_flush(context);
-        self.timed(context, polled)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.stream).poll_shutdown(context);
-        self.timed(context, polled)
     }
 }

@@ -1,14 +1,18 @@
 //! Answers held to a grammar: a JSON object, a schema, an expression, a choice, a Lark grammar.
 
+mod held;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ft_datasets::tokenizer::Tokenizer;
-use ft_model::engine::{Allowed, Constraint};
+use ft_model::engine::Constraint;
 use llguidance::api::TopLevelGrammar;
 use llguidance::{Matcher, ParserFactory};
 use serde_json::{Value, json};
 use toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
+
+use held::{Held, Kind};
 
 /// Longest grammar or schema, in bytes.
 const MOST_SOURCE: usize = 1 << 20;
@@ -37,14 +41,19 @@ pub(crate) enum Shape {
 /// Makes grammars for one vocabulary.
 pub(crate) struct Grammars {
     factory: ParserFactory,
+    environment: TokEnv,
     /// Tokens that end an answer.
     ends: Vec<u32>,
-    /// Tokens that close what a document has open, best first.
+    /// Tokens that bring a document nearer to its end, best first.
     closers: Vec<Vec<u32>>,
     /// Tokens that stand nowhere in JSON but in a string.
     only_in_strings: Vec<u32>,
     /// Tokens that end a string.
     quotes: Vec<u32>,
+    /// A bit for each token that begins with white space.
+    blanks: Vec<u32>,
+    /// A bit for each token after which closing a document may take more tokens than before.
+    structural: Vec<u32>,
 }
 
 impl std::fmt::Debug for Grammars {
@@ -75,16 +84,33 @@ impl Grammars {
         let spelled = |text: &str| -> Vec<u32> {
             (0..count).filter(|id| words[*id as usize] == text.as_bytes()).collect()
         };
-        let closers = ["}", "]", "\"", ",", ":"].map(spelled).to_vec();
+        let closers = ["}", "]", "\"", ",", ":", "{", "["].map(spelled).to_vec();
         let only_in_strings = ["#", "~", "@", "x"].iter().flat_map(|text| spelled(text)).collect();
         let quotes = spelled("\"");
+        let bits = |wanted: &dyn Fn(&[u8]) -> bool| {
+            let mut bits = vec![0u32; vocabulary.div_ceil(32)];
+            let chosen = (0..count).filter(|id| wanted(&words[*id as usize]));
+            chosen.for_each(|id| held::set(&mut bits, id));
+            bits
+        };
+        let blanks = bits(&|word| word.first().is_some_and(u8::is_ascii_whitespace));
+        let structural = bits(&|word| word.iter().any(|byte| b"{[,:\"".contains(byte)));
         let trie = TokTrie::from(&TokRxInfo::new(count, end), &words);
         let environment: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
         let mut factory =
             ParserFactory::new_simple(&environment).map_err(|error| error.to_string())?;
         factory.quiet();
         factory.limits_mut().verbose_errors = false;
-        Ok(Self { factory, ends, closers, only_in_strings, quotes })
+        Ok(Self {
+            factory,
+            environment,
+            ends,
+            closers,
+            only_in_strings,
+            quotes,
+            blanks,
+            structural,
+        })
     }
 
     /// A grammar for one answer.
@@ -99,12 +125,12 @@ impl Grammars {
         let begun = Instant::now();
         let grammar = match shape {
             Shape::JsonObject => {
-                TopLevelGrammar::from_json_schema(compact(json!({"type": "object"})))
+                TopLevelGrammar::from_json_schema(spaced(json!({"type": "object"})))
             }
             Shape::Schema(schema) => {
                 check_schema(schema, 0)?;
                 sized(&schema.to_string())?;
-                TopLevelGrammar::from_json_schema(compact(schema.clone()))
+                TopLevelGrammar::from_json_schema(spaced(schema.clone()))
             }
             Shape::Regex(regex) => {
                 sized(regex)?;
@@ -138,8 +164,12 @@ impl Grammars {
         if begun.elapsed() > MOST_TIME {
             return Err(format!("it takes longer than {} seconds to make", MOST_TIME.as_secs()));
         }
-        let json = matches!(shape, Shape::JsonObject | Shape::Schema(_) | Shape::Lark(_));
-        Ok(Box::new(Held { matcher, grammars: Arc::clone(self), json, shortest: None }))
+        let kind = match shape {
+            Shape::JsonObject | Shape::Schema(_) => Kind::Document,
+            Shape::Lark(_) => Kind::WithDocuments,
+            Shape::Regex(_) | Shape::Choice(_) => Kind::Text,
+        };
+        Ok(Box::new(Held::new(matcher, Arc::clone(self), kind)))
     }
 }
 
@@ -156,14 +186,22 @@ fn first_line(message: &str) -> String {
     line.trim().chars().take(300).collect()
 }
 
-/// A schema whose documents have no white space between their parts, so that a model cannot
-/// answer with white space for ever.
-fn compact(mut schema: Value) -> Value {
+/// White space between the parts of a document: none, a space, or a line feed or two with an indent. Models write JSON so, and none
+/// of them can answer with white space for ever.
+pub(crate) fn spacing() -> Value {
+    json!({
+        "whitespace_flexible": true, "whitespace_pattern": "\\x20|\\n{1,2}[\\x20\\t]{0,20}",
+        "item_separator": ",", "key_separator": ":",
+    })
+}
+
+/// A schema with this white space.
+fn spaced(mut schema: Value) -> Value {
+    if schema == Value::Bool(true) {
+        schema = json!({});
+    }
     if let Value::Object(fields) = &mut schema {
-        fields.insert(
-            "x-guidance".to_owned(),
-            json!({"whitespace_flexible": false, "item_separator": ",", "key_separator": ":"}),
-        );
+        fields.insert("x-guidance".to_owned(), spacing());
     }
     schema
 }
@@ -202,119 +240,4 @@ pub(crate) fn escape(text: &str) -> String {
         escaped.push(letter);
     }
     escaped
-}
-
-/// An answer that is held to a grammar.
-struct Held {
-    matcher: Matcher,
-    grammars: Arc<Grammars>,
-    /// Whether it is JSON, which can be closed when tokens run out.
-    json: bool,
-    /// Tokens that closing it takes at least, as last counted.
-    shortest: Option<usize>,
-}
-
-/// Tokens that are kept in reserve for closing a document.
-const RESERVE: usize = 4;
-/// Most tokens that closing is tried with.
-const MOST_CLOSING: usize = 512;
-
-impl Held {
-    fn mask(&mut self) -> Result<Vec<u32>, String> {
-        let mut mask = self
-            .matcher
-            .compute_mask_or_eos()
-            .map_err(|error| first_line(&error.to_string()))?
-            .as_slice()
-            .to_vec();
-        let ends = &self.grammars.ends;
-        if ends.iter().any(|end| has(&mask, *end)) {
-            for end in ends {
-                set(&mut mask, *end);
-            }
-        }
-        Ok(mask)
-    }
-
-    /// The mask with which a document is closed as soon as it can be.
-    fn closing(&self, mask: Vec<u32>) -> Vec<u32> {
-        let Grammars { ends, closers, only_in_strings, quotes, .. } = &*self.grammars;
-        // In a string a brace is a letter like any other.
-        let in_string = only_in_strings.iter().any(|id| has(&mask, *id));
-        let string_end = in_string.then_some(quotes);
-        for wanted in std::iter::once(ends).chain(string_end).chain(closers) {
-            let mut narrowed = vec![0; mask.len()];
-            for id in wanted.iter().filter(|id| has(&mask, **id)) {
-                set(&mut narrowed, *id);
-            }
-            if narrowed.iter().any(|word| *word != 0) {
-                return narrowed;
-            }
-        }
-        mask
-    }
-
-    /// How many tokens closing takes from here.
-    fn count_closing(&self) -> usize {
-        let mut probe = Self {
-            matcher: self.matcher.deep_clone(),
-            grammars: Arc::clone(&self.grammars),
-            json: true,
-            shortest: None,
-        };
-        for count in 0..MOST_CLOSING {
-            if probe.is_complete() {
-                return count;
-            }
-            let Ok(mask) = probe.mask() else { return count };
-            let mask = probe.closing(mask);
-            let Some(id) = first(&mask) else { return count };
-            if probe.grammars.ends.contains(&id) || probe.accept(id).is_err() {
-                return count;
-            }
-        }
-        MOST_CLOSING
-    }
-}
-
-fn has(mask: &[u32], id: u32) -> bool {
-    mask.get(id as usize / 32).is_some_and(|word| word >> (id % 32) & 1 == 1)
-}
-
-fn set(mask: &mut [u32], id: u32) {
-    if let Some(word) = mask.get_mut(id as usize / 32) {
-        *word |= 1 << (id % 32);
-    }
-}
-
-fn first(mask: &[u32]) -> Option<u32> {
-    let at = mask.iter().position(|word| *word != 0)?;
-    u32::try_from(at * 32).ok().map(|base| base + mask[at].trailing_zeros())
-}
-
-impl Constraint for Held {
-    fn allowed(&mut self, left: usize) -> Result<Allowed, String> {
-        let mask = self.mask()?;
-        if !self.json {
-            return Ok(Allowed::Some(mask));
-        }
-        // Counted when tokens run short; what closing takes changes little from token to token.
-        let known = match self.shortest {
-            Some(known) if left > 2 * known + 16 => known,
-            _ => self.count_closing(),
-        };
-        self.shortest = Some(known);
-        if left <= known + RESERVE {
-            return Ok(Allowed::Some(self.closing(mask)));
-        }
-        Ok(Allowed::Some(mask))
-    }
-
-    fn accept(&mut self, id: u32) -> Result<(), String> {
-        self.matcher.consume_token(id).map_err(|error| first_line(&error.to_string()))
-    }
-
-    fn is_complete(&mut self) -> bool {
-        self.matcher.is_stopped()
-    }
 }
