@@ -32,6 +32,9 @@ pub(crate) struct Args {
     /// What the system message says
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
+    /// What makes the conversation into text: a template's name or a file; the model's own if absent
+    #[arg(long, value_name = "NAME")]
+    chat_template: Option<String>,
     /// Most tokens of an answer
     #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_new_tokens: u32,
@@ -57,7 +60,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         bail!("`--{}` is {found}; expected {expected}", field.replace('_', "-"));
     }
     let model::Loaded { decoder, tokenizer, template } = model::load(&args.model)?;
-    let template = template.context("this model is not made for chat")?;
+    let template = match &args.chat_template {
+        Some(name) => model::template(name, &tokenizer)?,
+        None => template.context("this model is not made for chat")?,
+    };
     let encoder =
         ChatEncoder::new(&tokenizer, &template, RenderOptions::default(), Masking::default())?;
     let context = decoder.blueprint.context;

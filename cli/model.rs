@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use ft_datasets::prepare::template_of;
 use ft_datasets::template::{Template, TemplateError};
 use ft_datasets::tokenizer::Tokenizer;
@@ -69,6 +69,16 @@ pub(crate) fn base(model: &str, choice: DeviceChoice) -> Result<Base> {
     let decoder = decoder?;
     tokenizer.check_rows(decoder.blueprint.vocabulary)?;
     Ok(Base { decoder, tokenizer, template, located })
+}
+
+/// A template by its name or from its file.
+pub(crate) fn template(name: &str, tokenizer: &Tokenizer) -> Result<Template> {
+    let choice = if Path::new(name).is_file() {
+        ChatTemplate::Jinja(name.to_owned())
+    } else {
+        ChatTemplate::BuiltIn(name.to_owned())
+    };
+    template_of(&choice, tokenizer).with_context(|| format!("`--chat-template {name}`"))
 }
 
 /// Puts the adapter of a folder beside a decoder's weights.

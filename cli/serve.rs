@@ -23,6 +23,9 @@ pub(crate) struct Args {
     /// What clients call the model; the file's or folder's name if absent
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
+    /// What makes conversations into text: a template's name (`chatml`, `gemma3`, …) or a file; the model's own if absent
+    #[arg(long, value_name = "NAME")]
+    chat_template: Option<String>,
     /// An adapter in PEFT's format or a run folder, and what clients call it
     #[arg(long, value_name = "NAME=DIR")]
     adapter: Vec<String>,
@@ -137,6 +140,7 @@ pub(crate) fn run(args: &Args) -> Result<Done> {
     let plan = Plan {
         model: args.model.clone().unwrap_or_default(),
         name: args.name.clone(),
+        template: args.chat_template.clone(),
         adapters,
         adapter_root: args.adapter_root.clone(),
         device: args.device,
@@ -172,6 +176,7 @@ fn named(pair: &str) -> Result<(String, PathBuf)> {
 struct Plan {
     model: String,
     name: Option<String>,
+    template: Option<String>,
     adapters: Vec<(String, PathBuf)>,
     adapter_root: Option<PathBuf>,
     device: DeviceChoice,
@@ -185,8 +190,11 @@ struct Plan {
 
 impl Plan {
     fn load(self) -> Result<Model> {
-        let model::Base { mut decoder, tokenizer, template, located } =
+        let model::Base { mut decoder, tokenizer, mut template, located } =
             model::base(&self.model, self.device)?;
+        if let Some(name) = &self.template {
+            template = Ok(model::template(name, &tokenizer)?);
+        }
         if self.exact {
             decoder.precision = Precision::Exact;
         }

@@ -62,3 +62,28 @@ fn scores_over_http_have_one_entry_a_token_and_are_those_of_the_whole_text() {
     let most = top.values().map(|value| value.as_f64().unwrap()).fold(f64::NEG_INFINITY, f64::max);
     assert_eq!(logprobs[5].as_f64().unwrap().to_bits(), most.to_bits(), "greedy is the likeliest");
 }
+
+#[test]
+fn a_template_can_be_named_where_the_model_has_none() {
+    let place = place();
+    let config = place.read("model/tokenizer_config.json");
+    let mut config: Value = serde_json::from_str(&config).unwrap();
+    config.as_object_mut().unwrap().remove("chat_template");
+    place.write("model/tokenizer_config.json", config.to_string());
+    let server = Server::start(&place, &[]);
+    let answer = server.post(CHAT, &chat(&json!({})));
+    assert!(answer.status == 400 && answer.body.contains("not made for chat"), "{answer:?}");
+    assert_eq!(
+        server.post("/v1/completions", &json!({"prompt": "x", "max_tokens": 2})).status,
+        200
+    );
+    let server = Server::start(&place, &["--chat-template", "chatml"]);
+    said(&server.post(CHAT, &chat(&json!({}))));
+    place.write("own.jinja", "{% for m in messages %}{{ m.content }}{% endfor %}!");
+    let server = Server::start(&place, &["--chat-template", "own.jinja"]);
+    let prompt = server.post("/apply-template", &json!({"messages": question("hi")})).json();
+    assert_eq!(prompt["prompt"], "hi!");
+    let refused = place.ft(&["serve", "model", "--port", "0", "--chat-template", "nothing"]);
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.err.contains("`--chat-template nothing`"), "{}", refused.err);
+}

@@ -68,6 +68,34 @@ fn a_document_is_whole_with_as_few_tokens_as_it_can_be_and_is_not_forced_with_fe
 }
 
 #[test]
+fn every_dialect_holds_answers_to_a_schema() {
+    let place = place();
+    let server = Server::start(&place, &[]);
+    let schema = json!({"type": "object", "additionalProperties": false, "required": ["k"],
+                        "properties": {"k": {"enum": ["cat", "dog"]}}});
+    let fits = |text: &Value| {
+        let document: Value = serde_json::from_str(text.as_str().unwrap()).unwrap();
+        assert!(["cat", "dog"].contains(&document["k"].as_str().unwrap()), "{document}");
+    };
+    let format = json!({"type": "json_schema", "name": "x", "schema": schema});
+    let body = json!({"input": "x", "max_output_tokens": 40, "text": {"format": format}});
+    fits(&server.post("/v1/responses", &body).json()["output"][0]["content"][0]["text"]);
+    let mut body = json!({"model": "model", "max_tokens": 40, "messages": question("x"),
+                          "output_config": {"format": {"type": "json_schema", "schema": schema}, "effort": "high"},
+                          "context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}});
+    fits(&server.post("/v1/messages", &body).json()["content"][0]["text"]);
+    body["context_management"]["edits"][0]["type"] = json!("clear_tool_uses_20250919");
+    let refused = server.post("/v1/messages", &body);
+    assert!(refused.body.contains("`context_management.edits[0].type`"), "{refused:?}");
+    let body = json!({"model": "model", "messages": question("x"), "stream": false, "format": schema,
+                      "options": {"num_predict": 40}});
+    fits(&server.post("/api/chat", &body).json()["message"]["content"]);
+    let body = json!({"model": "model", "prompt": "x", "stream": false, "format": schema,
+                      "options": {"num_predict": 40}});
+    fits(&server.post("/api/generate", &body).json()["response"]);
+}
+
+#[test]
 fn answers_keep_to_their_shape_and_calls_to_their_schemas() {
     let place = place();
     let server = Server::start(&place, &[]);

@@ -9,6 +9,7 @@ use crate::app::Ticket;
 use crate::chat::{Chat, Overflow, any_seed};
 use crate::error::Refusal;
 use crate::fields::{Fields, kind};
+use crate::grammar::Shape;
 use crate::model::Model;
 use crate::tools::{Choice, Tool, Tools, tool};
 
@@ -60,6 +61,53 @@ fn tools(fields: &mut Fields) -> Result<Tools, Refusal> {
         inner.end()?;
     }
     Tools { tools: found, choice, parallel }.checked()
+}
+
+/// `context_management`: what is to be left out of earlier turns. Nothing is, here, and that may be asked for.
+fn context_management(fields: &mut Fields) -> Result<(), Refusal> {
+    let Some(mut management) = fields.object("context_management")? else { return Ok(()) };
+    for (index, edit) in management.list("edits", 16)?.unwrap_or_default().into_iter().enumerate() {
+        let mut edit = Fields::inside(&format!("context_management.edits[{index}]"), edit)?;
+        edit.only("type", &[json!("clear_thinking_20251015")])?;
+        if !edit.has("keep") {
+            return Err(edit.missing("keep"));
+        }
+        edit.only("keep", &[json!("all"), json!({"type": "all"})])?;
+        edit.end()?;
+    }
+    management.end()
+}
+
+/// `output_config` and its older name: the shape of an answer, and how much thought it is worth, which templates may read as
+/// `reasoning_effort`.
+fn output(
+    fields: &mut Fields,
+    variables: &mut Map<String, Value>,
+) -> Result<Option<Shape>, Refusal> {
+    let mut format = fields.object("output_format")?;
+    if let Some(mut config) = fields.object("output_config")? {
+        if let Some(effort) = config.text("effort")? {
+            if !["low", "medium", "high", "xhigh", "max"].contains(&effort.as_str()) {
+                let what =
+                    format_args!("`{effort}`: expected `low`, `medium`, `high`, `xhigh` or `max`");
+                return Err(Refusal::field("output_config.effort", what));
+            }
+            variables.insert("reasoning_effort".to_owned(), Value::String(effort));
+        }
+        if let Some(own) = config.object("format")? {
+            if format.is_some() {
+                let what = "`output_format` says already what the answer is";
+                return Err(Refusal::field("output_config.format", what));
+            }
+            format = Some(own);
+        }
+        config.end()?;
+    }
+    let Some(mut format) = format else { return Ok(None) };
+    format.only("type", &[json!("json_schema")])?;
+    let Some(schema) = format.any("schema") else { return Err(format.missing("schema")) };
+    format.end()?;
+    Ok(Some(Shape::Schema(schema)))
 }
 
 /// A turn: its text, calls and results, in the words of templates.
@@ -199,11 +247,14 @@ pub(crate) fn message(
         metadata.end()?;
     }
     fields.only("service_tier", &[json!("auto"), json!("standard_only")])?;
+    context_management(&mut fields)?;
+    let shape = output(&mut fields, &mut variables)?;
     let stream = fields.flag("stream")?.unwrap_or(false);
     let chat = Chat {
         adapter,
         conversation: Conversation::new(messages),
         tools: tools(&mut fields)?,
+        shape,
         sampling,
         max_tokens,
         overflow: Overflow::EndThere,

@@ -1,6 +1,7 @@
 //! What OpenAI's clients ask, read strictly.
 
 use ft_datasets::chat::{Conversation, Message};
+use ft_datasets::template::Template;
 use ft_model::Sampling;
 use serde_json::{Map, Value, json};
 
@@ -313,6 +314,15 @@ pub(crate) fn chat(body: &[u8], model: &Model, ticket: &Ticket) -> Result<Asked,
             let what = "this variable is the server's own";
             return Err(Refusal::field(format!("chat_template_kwargs.{name}"), what));
         }
+    }
+    let mut variables = variables;
+    if let Some(effort) = fields.text("reasoning_effort")? {
+        let reads = |template: &Template| template.source().contains("reasoning_effort");
+        if !model.template.as_ref().is_ok_and(reads) {
+            let what = "this model's template does not read it";
+            return Err(Refusal::field("reasoning_effort", what));
+        }
+        variables.insert("reasoning_effort".to_owned(), Value::String(effort));
     }
     notes(&mut fields, ticket)?;
     fields.only("store", &[json!(false)])?;
