@@ -129,7 +129,8 @@ def speed():
 def queue():
     """64 clients, 8 slots, a queue of 16: who is taken is answered in bounded time."""
     with Server("--slots", "8", "--queue", "16") as server:
-        ids = prompts(server, 64)
+        made = prompts(server, 72)
+        ids, fresh = made[:64], made[64:]
         url = server.url + "/v1/completions"
         taken, refused, lost = [], [0], [0]
         lock = threading.Lock()
@@ -159,7 +160,7 @@ def queue():
         [thread.start() for thread in threads]
         [thread.join() for thread in threads]
         taken.sort()
-        each = run(url, "max_tokens", ids[:8], 8, 16)[1][-1]
+        each = run(url, "max_tokens", fresh, 8, 16)[1][-1]
         p99 = taken[int(len(taken) * 0.99)] if taken else float("inf")
         # 24 are inside at most: three rounds of eight.
         check("64 clients, queue of 16", lost[0] == 0 and len(taken) == 64 and p99 < 6 * each,
