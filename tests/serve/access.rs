@@ -53,3 +53,27 @@ fn only_who_may_ask_is_answered() {
     assert!(users.contains(&json!("ben")) && users.contains(&json!("unknown")));
     assert!(!log.contains(&ben), "keys are not logged");
 }
+
+#[test]
+fn a_key_asks_no_oftener_than_it_may_and_others_are_not_held_up() {
+    let place = place();
+    let add = |user: &str| {
+        let key = place.done(&["serve", "--keys", "keys.jsonl", "--add-key", user]);
+        format!("x-api-key: {}\r\n", key.trim())
+    };
+    let (anna, ben) = (add("anna"), add("ben"));
+    // A line of its own gives somebody limits of their own.
+    let keys = place.read("keys.jsonl");
+    let (first, rest) = keys.split_once("}\n").unwrap();
+    place.write("keys.jsonl", format!("{first},\"requests_per_minute\":5}}\n{rest}"));
+    let server = Server::start(&place, &["--keys", "keys.jsonl", "--requests-per-minute", "2"]);
+    let status = |key: &str| {
+        let answer = server.ask_with("/v1/models", key, None);
+        let later = answer.head.to_lowercase().contains("retry-after: ");
+        assert_eq!(later, answer.status == 429, "{answer:?}");
+        answer.status
+    };
+    assert_eq!([status(&ben), status(&ben), status(&ben)], [200, 200, 429]);
+    assert_eq!([0; 5].map(|_| status(&anna)), [200; 5]);
+    assert_eq!(status(&anna), 429);
+}

@@ -137,3 +137,51 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Timed<S> {
         self.timed(context, polled)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+    use std::time::Duration;
+
+    use tokio::io::AsyncWrite;
+
+    use super::Timed;
+
+    /// A client that takes some bytes and then none.
+    struct Full(usize);
+
+    impl AsyncWrite for Full {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            let taken = bytes.len().min(self.0);
+            self.0 -= taken;
+            if taken == 0 { Poll::Pending } else { Poll::Ready(Ok(taken)) }
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn a_client_that_takes_nothing_more_is_given_up() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let (taken, refused) = runtime.block_on(async {
+            let mut stream = Timed::new(Full(5), Duration::from_millis(20));
+            let taken = poll_fn(|it| Pin::new(&mut stream).poll_write(it, b"answer")).await;
+            let refused = poll_fn(|it| Pin::new(&mut stream).poll_write(it, b"r")).await;
+            (taken.unwrap(), refused.unwrap_err())
+        });
+        assert_eq!((taken, refused.kind()), (5, io::ErrorKind::TimedOut));
+    }
+}
