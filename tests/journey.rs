@@ -191,3 +191,40 @@ fn a_run_as_a_model_keeps_its_base_and_its_template_as_they_were_trained() {
     let tokens = |model| lines(&place.done(&["score", model, "chat.jsonl"]))[0]["tokens"].clone();
     assert_ne!(tokens("run"), tokens("model"));
 }
+
+#[test]
+fn a_conversation_is_held_line_by_line_and_can_be_begun_anew() {
+    let place = place();
+    let typed = [
+        "say 1\\",
+        "and 2",
+        "/frobnicate",
+        "/reset",
+        "say 1\\",
+        "and 2",
+        "/system be brief",
+        "say 1\\",
+        "and 2",
+        "/help",
+        "",
+        "/quit",
+        "never said",
+    ];
+    let mut command = place.command(&["chat", "model", "--max-new-tokens", "6"]);
+    let piped = std::process::Stdio::piped;
+    let mut chat = command.stdin(piped()).stdout(piped()).stderr(piped()).spawn().unwrap();
+    std::io::Write::write_all(&mut chat.stdin.take().unwrap(), typed.join("\n").as_bytes())
+        .unwrap();
+    let said = chat.wait_with_output().unwrap();
+    let (out, err) =
+        (String::from_utf8(said.stdout).unwrap(), String::from_utf8(said.stderr).unwrap());
+    assert!(said.status.success(), "{err}");
+    let answers: Vec<&str> = out.lines().collect();
+    assert_eq!(answers.len(), 3, "{out:?}");
+    assert_eq!(answers[0], answers[1], "after a reset as in the beginning");
+    assert_eq!(err.matches(" tokens/s").count(), 3, "{err}");
+    assert!(
+        err.contains("`/frobnicate` is no command") && err.matches("/reset forgets").count() == 3,
+        "{err}"
+    );
+}
