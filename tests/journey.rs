@@ -219,9 +219,9 @@ fn a_conversation_is_held_line_by_line_and_can_be_begun_anew() {
     let (out, err) =
         (String::from_utf8(said.stdout).unwrap(), String::from_utf8(said.stderr).unwrap());
     assert!(said.status.success(), "{err}");
-    let answers: Vec<&str> = out.lines().collect();
-    assert_eq!(answers.len(), 3, "{out:?}");
-    assert_eq!(answers[0], answers[1], "after a reset as in the beginning");
+    // After a reset as in the beginning.
+    let once = place.done(&["chat", "model", "--prompt", "say 1\nand 2", "--max-new-tokens", "6"]);
+    assert!(out.matches(once.trim()).count() >= 2, "{once:?} {out:?}");
     assert_eq!(err.matches(" tokens/s").count(), 3, "{err}");
     assert!(
         err.contains("`/frobnicate` is no command") && err.matches("/reset forgets").count() == 3,
