@@ -68,6 +68,9 @@ fn adapters_and_the_base_answer_together_as_alone_and_are_loaded_and_unloaded() 
     assert_eq!(server.post(CHAT, &chat(&json!({"model": "second"}))).status, 404);
 }
 
+/// Changes a tensor of this name, its shape and its bytes.
+type Change<'c> = &'c dyn Fn(&str, &mut Vec<usize>, &mut Vec<u8>);
+
 #[test]
 fn an_adapter_of_another_base_is_refused_with_what_does_not_fit() {
     let place = place();
@@ -83,7 +86,7 @@ fn an_adapter_of_another_base_is_refused_with_what_does_not_fit() {
     changed("rank", config.replace("\"r\": 4", "\"r\": 1000000"));
     changed("other", config.clone());
     changed("nan", config);
-    let rewrite = |name: &str, change: &dyn Fn(&str, &mut Vec<usize>, &mut Vec<u8>)| {
+    let rewrite = |name: &str, change: Change| {
         let path = place.path(name).join("adapter_model.safetensors");
         let bytes = std::fs::read(&path).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
@@ -93,7 +96,9 @@ fn an_adapter_of_another_base_is_refused_with_what_does_not_fit() {
             .map(|(name, view)| (name, view.shape().to_vec(), view.data().to_vec()))
             .collect();
         parts.sort();
-        parts.iter_mut().for_each(|(name, shape, data)| change(name, shape, data));
+        for (name, shape, data) in &mut parts {
+            change(name, shape, data);
+        }
         let views: Vec<(&String, TensorView)> = parts
             .iter()
             .map(|(name, shape, data)| {
