@@ -128,6 +128,13 @@ fn answers_keep_to_their_shape_and_calls_to_their_schemas() {
     let call = &choice["message"]["tool_calls"][0]["function"];
     let arguments: Value = serde_json::from_str(call["arguments"].as_str().unwrap()).unwrap();
     assert!(call["name"] == "weather" && arguments["city"].is_string());
+    // What code that makes schemas adds to a map of anything.
+    let map = json!({"type": "object", "propertyNames": {"type": "string"}, "additionalProperties": {},
+                     "$schema": "https://json-schema.org/draft/2020-12/schema"});
+    let format = json!({"type": "json_schema", "json_schema": {"name": "x", "schema": map}});
+    let more = json!({"response_format": format, "max_tokens": 30});
+    let document: Value = serde_json::from_str(&said(&server.post(CHAT, &chat(&more)))).unwrap();
+    assert!(document.is_object());
     let choice = said(&server.post(CHAT, &chat(&json!({"guided_choice": ["yes", "no"]}))));
     assert!(["yes", "no"].contains(&choice.as_str()));
 }

@@ -195,8 +195,25 @@ pub(crate) fn spacing() -> Value {
     })
 }
 
+/// A schema without what says nothing: names of properties are strings in any case, but code that makes schemas says so.
+pub(crate) fn without_empty_words(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            let says_nothing =
+                |names: &Value| [json!({"type": "string"}), json!({}), json!(true)].contains(names);
+            if fields.get("propertyNames").is_some_and(says_nothing) {
+                fields.shift_remove("propertyNames");
+            }
+            fields.values_mut().for_each(without_empty_words);
+        }
+        Value::Array(list) => list.iter_mut().for_each(without_empty_words),
+        _ => {}
+    }
+}
+
 /// A schema with this white space.
 fn spaced(mut schema: Value) -> Value {
+    without_empty_words(&mut schema);
     if schema == Value::Bool(true) {
         schema = json!({});
     }

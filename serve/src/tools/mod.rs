@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::error::Refusal;
 use crate::fields::Fields;
-use crate::grammar::{Shape, spacing};
+use crate::grammar::{Shape, spacing, without_empty_words};
 
 pub(crate) use finder::{Finder, Part};
 
@@ -134,6 +134,7 @@ impl Tools {
             });
             // Where definitions stand, references into the schema must find them.
             let mut parameters = tool.parameters.clone();
+            without_empty_words(&mut parameters);
             for key in ["$defs", "definitions"] {
                 let found = parameters.as_object_mut().and_then(|object| object.remove(key));
                 if let Some(definitions) = found {
