@@ -21,7 +21,8 @@ use super::prefixes::{Prefixes, common};
 use super::request::{EngineError, Event, Finish, Job, Request, Scored};
 use super::slot::Slot;
 use super::{Options, Stats};
-use crate::decoder::{Cache, Decoder};
+use crate::cache::Cache;
+use crate::decoder::Decoder;
 
 /// The base, or the base with an adapter.
 #[derive(Debug)]
