@@ -10,8 +10,10 @@ mod synth;
 use std::io::IsTerminal;
 
 use anyhow::Result;
+use ft_datasets::clean::CleanedData;
 use ft_datasets::prepare::{PrepareOptions, prepare};
 use ft_datasets::show::{Colour, ShowOptions, show, tokens};
+use ft_datasets::source::Place;
 
 use crate::{recipe, report};
 
@@ -68,8 +70,17 @@ fn show_rows(args: &Show) -> Result<()> {
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let colour =
         if std::io::stdout().is_terminal() && !plain { Colour::Ansi } else { Colour::None };
+    let rules = loaded.recipe.clean.as_ref();
+    let cleaned = rules.map(|rules| CleanedData::new(section, rules, Some(&base.tokenizer)));
+    let cleaned = cleaned.transpose()?;
+    if let Some(cleaned) = &cleaned {
+        report::say(cleaned);
+    }
     if args.held_out {
-        let prepared = prepare(section, &base.tokenizer, PrepareOptions::default())?;
+        let prepared = match &cleaned {
+            Some(cleaned) => cleaned.prepare(section, &base.tokenizer)?,
+            None => prepare(section, &base.tokenizer, PrepareOptions::default())?,
+        };
         let held_out = prepared.held_out.iter().zip(&prepared.held_out_origins);
         for (example, at) in held_out.skip(skip).take(rows) {
             let (length, trained) = (example.len(), example.trained());
@@ -83,6 +94,10 @@ fn show_rows(args: &Show) -> Result<()> {
         }
         return Ok(());
     }
-    let shown = show(section, &base.tokenizer, ShowOptions { skip, rows, colour })?;
+    let options = ShowOptions { skip, rows, colour };
+    let shown = match &cleaned {
+        Some(it) => show(&it.section, &base.tokenizer, options, &|at| it.origin(at))?,
+        None => show(section, &base.tokenizer, options, &Place::clone)?,
+    };
     report::out(shown.trim_end())
 }

@@ -152,6 +152,43 @@ json_fields held_out.jsonl
 }
 
 #[test]
+fn rows_are_cleaned_before_training_and_everybody_sees_the_same_rows() {
+    let place = place();
+    let mut rows: Vec<Value> =
+        ["one", "two", "three"].iter().map(|it| conversation(&format!("say {it}"), it)).collect();
+    rows.insert(0, conversation("say no", "I cannot help with that request."));
+    rows.insert(2, conversation("say zero", "ze\u{200B}ro"));
+    rows.push(conversation("say one", "one"));
+    place.rows("rows.jsonl", &rows);
+    let more = "clean: {profile: chat, language: off}\nval_set_size: 0\n";
+    place.write("r.yaml", recipe("").replace("val_set_size: 2\n", "") + more);
+
+    let plan = place.done(&["check", "r.yaml"]);
+    assert!(plan.contains("6 rows cleaned: 4 kept, 1 of them repaired"), "{plan}");
+    let plan: Value = serde_json::from_str(&place.done(&["check", "r.yaml", "--json"])).unwrap();
+    assert_eq!(plan["data"]["train"]["rows"], json!(4));
+
+    // The refusal and the row that stands twice are gone; places are those of the recipe's file.
+    let shown = place.done(&["data", "show", "r.yaml", "--rows", "9"]);
+    let places: Vec<&str> = shown
+        .lines()
+        .filter_map(|line| line.strip_prefix("rows.jsonl:")?.split(' ').next())
+        .collect();
+    assert_eq!(places, ["2", "3", "4", "5"], "{shown}");
+    assert!(shown.contains("z·e·r·o") && !shown.contains("c·a·n·n·o·t"), "{shown}");
+
+    place.done(&["train", "r.yaml", "--set", "max_steps=1"]);
+    let manifest: Value = serde_json::from_str(&place.read("run/manifest.json")).unwrap();
+    let account = &manifest["cleaning"][0];
+    assert_eq!((&account["rows"], &account["kept"]), (&json!(6), &json!(4)));
+    let rules = account["rules"].as_array().unwrap();
+    let dropped = |name: &str| {
+        rules.iter().find(|rule| rule["rule"] == name).map(|rule| rule["dropped"].clone())
+    };
+    assert_eq!((dropped("refusal"), dropped("duplicates")), (Some(json!(1)), Some(json!(1))));
+}
+
+#[test]
 fn rows_are_shown_token_by_token_with_what_is_trained() {
     let place = place();
     let shown = place.done(&["data", "show", "r.yaml", "--row", "2"]);

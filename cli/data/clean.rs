@@ -108,6 +108,12 @@ fn say(summary: &Summary, output: &Output) {
         let (name, dropped, repaired) = (count.rule, count.dropped, count.repaired);
         report::say(format_args!("  {name:<20} {dropped:>8} dropped {repaired:>8} repaired"));
     }
+    for noted in &summary.noted {
+        let (name, what, groups, rows) = (noted.rule, noted.what, noted.groups, noted.rows);
+        report::say(format_args!(
+            "  {name:<20} {groups:>8} times {what}, in {rows} rows that stay"
+        ));
+    }
     for path in [&output.kept, &output.dropped, &output.report_html, &output.report_json] {
         report::say(path.display());
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use ft_datasets::clean::{Plan, Record, Verdict};
+use ft_datasets::clean::{Plan, Record};
 use ft_datasets::endpoint::{Budget, Client, ClientOptions, Ledger};
 use ft_datasets::source::{Place, Position};
 use ft_datasets::synth::{
@@ -232,12 +232,10 @@ fn judge(args: &Synth) -> Result<impl Fn(Value) -> Result<Value, String> + Sync 
         let at = Place { file: std::sync::Arc::clone(&file), position: Position::Row(1) };
         let mut record =
             Record::open(fields.clone(), at).map_err(|finding| finding.reason.into_owned())?;
-        for rule in &plan.rules {
-            if let Verdict::Drop(finding) = rule.judge(&mut record) {
-                return Err(format!("{}: {}", rule.name(), finding.reason));
-            }
+        match plan.judge(&mut record) {
+            Ok(()) => Ok(Value::Object(record.into_fields())),
+            Err((rule, finding)) => Err(format!("{rule}: {}", finding.reason)),
         }
-        Ok(Value::Object(record.into_fields()))
     })
 }
 

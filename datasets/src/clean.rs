@@ -26,10 +26,12 @@ mod before;
 mod duplicates;
 mod encoding;
 mod error;
+mod glance;
 mod html;
 mod language;
 mod rules;
 mod shape;
+mod sink;
 pub mod text;
 
 pub use before::CleanedData;
@@ -41,4 +43,4 @@ pub use report::Summary;
 pub use rule::{Finding, Rule, Verdict};
 pub use shape::Shape;
 pub use spool::Spool;
-pub use stage::{Fallen, Stage};
+pub use stage::{Fallen, Noted, Stage};

@@ -34,7 +34,7 @@ pub(crate) use shingles::words;
 
 pub use banding::Banding;
 pub use clusters::{Clusters, Duplicate, Keep, Links};
-pub use conflicts::{Conflict, ConflictIndex, ConflictKey, Resolve};
+pub use conflicts::{Conflict, ConflictIndex, ConflictKey, Conflicts, Resolve};
 pub use contamination::{Contamination, EvaluationSet};
 pub use embeddings::{Embeddings, EmbeddingsError};
 pub use near::{NearIndex, NearOptions, NearStatistics, Texts, near_duplicates};

@@ -9,8 +9,10 @@ mod budget;
 mod client;
 mod error;
 mod ledger;
+mod request;
 
 pub use budget::{Budget, Spent};
-pub use client::{Answer, Client, ClientOptions, Path, Request, Usage};
+pub use client::{Client, ClientOptions};
 pub use error::EndpointError;
 pub use ledger::Ledger;
+pub use request::{Answer, Path, Request, Usage};

@@ -8,7 +8,7 @@ use ft_recipes::DataSection;
 
 use crate::encode::{Example, RowAudit};
 use crate::prepare::{DataError, PrepareOptions, RowEncoder};
-use crate::source::{self, Problem};
+use crate::source::{self, Place, Problem};
 use crate::tokenizer::Tokenizer;
 
 /// How tokens are told apart.
@@ -37,6 +37,7 @@ const SEAM: char = '·';
 /// The rows of a recipe's data sets with their tokens, weights, seams and audit.
 ///
 /// A row that cannot be encoded is shown with what is wrong with it, so bad rows can be looked at.
+/// `origin` says where a row stood that lies elsewhere now, such as one that was cleaned.
 ///
 /// # Errors
 ///
@@ -45,6 +46,7 @@ pub fn show(
     section: &DataSection,
     tokenizer: &Tokenizer,
     options: ShowOptions,
+    origin: &dyn Fn(&Place) -> Place,
 ) -> Result<String, DataError> {
     let mut text = String::new();
     for dataset in section.datasets.iter().chain(&section.test_datasets) {
@@ -52,8 +54,8 @@ pub fn show(
         let rows = source::rows(dataset, PrepareOptions::default().limits)?;
         for row in rows.skip(options.skip).take(options.rows) {
             let (at, examples) = match row {
-                Ok(row) => (row.at, encoder.encode(row.fields)),
-                Err(Problem::Bad(row)) => (row.at, Err(row.fault.into())),
+                Ok(row) => (origin(&row.at), encoder.encode(row.fields)),
+                Err(Problem::Bad(row)) => (origin(&row.at), Err(row.fault.into())),
                 Err(Problem::Fatal(error)) => return Err(error.into()),
             };
             match examples {

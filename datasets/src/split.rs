@@ -164,7 +164,7 @@ fn clusters(
             let raw = String::from_utf8_lossy(row.bytes).into_owned();
             let record: Option<Record> = row.record();
             let text = record.as_ref().map_or(raw, |it| it.whole().into_owned());
-            let prompt = record.and_then(|it| ConflictKey::new(&it.prompt(), ""));
+            let prompt = record.and_then(|it| ConflictKey::new(&it.prompt(), "", ""));
             let keys = keys.as_ref().map(|index| index.keys(&text));
             (source, prompt.map(|key| key.prompt), keys, text)
         },

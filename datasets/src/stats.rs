@@ -131,7 +131,8 @@ pub fn stats(
                 prompt: length(&prompt),
                 answer: length(answer),
                 tokens: tokenizer.map(|it| short(it.encode(&whole).len())),
-                key: ConflictKey::new(&prompt, answer).or_else(|| ConflictKey::new(&whole, "")),
+                key: ConflictKey::new(&prompt, "", answer)
+                    .or_else(|| ConflictKey::new(&whole, "", "")),
                 near: keys.as_ref().map(|index| (index.keys(&whole), whole.clone().into_owned())),
             }
         },

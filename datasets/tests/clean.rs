@@ -5,6 +5,8 @@
 mod faults;
 #[path = "../examples/dirty_rows/generator.rs"]
 mod generator;
+#[path = "../examples/dirty_rows/phrases.rs"]
+mod phrases;
 #[path = "../examples/dirty_rows/rows.rs"]
 mod rows;
 
@@ -34,11 +36,17 @@ fn cleaned(lines: &[&str], yaml: &str) -> (Vec<Value>, Vec<Value>, Result<Summar
 #[test]
 fn every_fault_is_found_by_its_rule_and_good_rows_stay_as_they_are() {
     let folder = tempfile::tempdir().unwrap();
-    let input = folder.path().join("rows.jsonl");
-    let count = 4000;
-    let planted = generator::write(&input, count, 20).unwrap();
-    let two = generator::run(&input, &folder.path().join("two"), 2).unwrap();
-    let one = generator::run(&input, &folder.path().join("one"), 1).unwrap();
+    for seed in [20, 21, 22, 23, 24] {
+        finds_every_fault(&folder.path().join(seed.to_string()), 2500, seed);
+    }
+}
+
+fn finds_every_fault(folder: &Path, count: usize, seed: u64) {
+    fs::create_dir(folder).unwrap();
+    let input = folder.join("rows.jsonl");
+    let planted = generator::write(&input, count, seed).unwrap();
+    let two = generator::run(&input, &folder.join("two"), 2).unwrap();
+    let one = generator::run(&input, &folder.join("one"), 1).unwrap();
     let score = generator::score(&planted, count, &two).unwrap();
     assert_eq!(score.missed(), [""; 0], "{}", score.table());
     assert!(score.unseen.len() * 100 <= planted.len(), "{:?}", score.unseen);
@@ -90,6 +98,65 @@ fn a_section_turns_rules_off_and_chooses_what_they_do() {
     assert_eq!((kept.len(), dropped.len()), (0, 1));
     let (kept, ..) = cleaned(&[mail], "clean: {pii: off, provenance: false}");
     assert_eq!(kept[0].to_string(), mail.replace(": ", ":").replace(", ", ","));
+}
+
+#[test]
+fn each_profile_does_what_its_rows_are_for() {
+    let text = r#"{"text": "As an AI language model, the story begins. It goes on and"}"#;
+    let cut =
+        r#"{"prompt": "What is a river?", "completion": "A river is water. It flows to the"}"#;
+    let refused =
+        r#"{"prompt": "What is a lake?", "completion": "I cannot help with that request."}"#;
+    let trailing = r#"{"messages": [{"role": "user", "content": "Hi there"}, {"role": "assistant", "content": "Hello."}, {"role": "user", "content": "More?"}]}"#;
+    let json = r#"{"prompt": "Return a number as JSON.", "completion": "{\"a\": 1}"}"#;
+    let rows = [text, cut, refused, trailing, json];
+    for (profile, gone) in [
+        ("instruct", [Some("ai_speak"), Some("truncated"), Some("refusal"), None, None]),
+        ("chat", [Some("ai_speak"), Some("truncated"), Some("refusal"), None, None]),
+        ("completion", [None; 5]),
+        ("strict-json", [Some("ai_speak"), Some("json"), Some("refusal"), Some("json"), None]),
+    ] {
+        let (kept, dropped, _) = cleaned(&rows, &format!("profile: {profile}"));
+        let rule = |line: u64| {
+            let row = dropped.iter().find(|row| row["line"] == line)?;
+            row["rule"].as_str().map(str::to_owned)
+        };
+        let found: Vec<Option<String>> = (1..=5).map(rule).collect();
+        assert_eq!(found, gone.map(|rule| rule.map(str::to_owned)), "{profile}");
+        assert_eq!(kept.len() + dropped.len(), 5, "{profile}");
+    }
+    let (kept, ..) = cleaned(&rows, "profile: chat");
+    assert_eq!(kept[0]["messages"].as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn answers_that_exclude_each_other_are_one_and_good_answers_are_all_kept_and_noted() {
+    let row = |prompt: &str, answer: &str| {
+        serde_json::json!({"prompt": prompt, "completion": answer}).to_string()
+    };
+    let rows = [
+        row("What is the capital of Australia?", "Sydney"),
+        row("What is the capital of Australia?", "Canberra"),
+        row("What is the capital of Australia?", "canberra"),
+        row("What is a river?", "A river is a stream of water that flows to the sea."),
+        row("What is a river?", "Rivers are streams of fresh water between a spring and a lake."),
+        row("Name a fruit.", "Apple"),
+        row("Name a fruit.", "Pear"),
+    ];
+    let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
+    let (_, dropped, summary) = cleaned(&rows, "");
+    let gone: Vec<(u64, &str)> = dropped
+        .iter()
+        .map(|row| (row["line"].as_u64().unwrap(), row["rule"].as_str().unwrap()))
+        .collect();
+    // The third row is the second again, and a vote for it.
+    assert_eq!(gone, [(3, "duplicates"), (1, "conflicts")]);
+    let noted = &summary.unwrap().noted;
+    assert_eq!(
+        (noted.len(), noted[0].rule, noted[0].groups, noted[0].rows),
+        (1, "conflicts", 2, 4)
+    );
+    assert!(noted[0].among[0][0].ends_with("in.jsonl:4"), "{noted:?}");
 }
 
 #[test]

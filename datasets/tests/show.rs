@@ -6,6 +6,7 @@ mod testing;
 
 use ft_datasets::encode::Example;
 use ft_datasets::show::{Colour, ShowOptions, show, tokens};
+use ft_datasets::source::Place;
 use ft_recipes::RowType;
 use testing::{section, source};
 
@@ -43,7 +44,7 @@ fn each_row_is_shown_with_its_place_and_its_audit_and_bad_rows_too() {
     let section = section(vec![source(path.to_str().unwrap(), RowType::PreTokenized)]);
     let tokenizer = common::tokenizer("<s>", "</s>", true);
     let options = ShowOptions { skip: 0, rows: 3, colour: Colour::None };
-    let shown = show(&section, &tokenizer, options).unwrap();
+    let shown = show(&section, &tokenizer, options, &Place::clone).unwrap();
     let shown = shown.replace(&format!("{}/", folder.path().display()), "");
     assert_eq!(
         shown,
@@ -53,5 +54,5 @@ fn each_row_is_shown_with_its_place_and_its_audit_and_bad_rows_too() {
          `input_ids`; it has `ids`\n\n"
     );
     let options = ShowOptions { skip: 3, rows: 9, colour: Colour::None };
-    assert!(show(&section, &tokenizer, options).unwrap().contains("A[C]"));
+    assert!(show(&section, &tokenizer, options, &Place::clone).unwrap().contains("A[C]"));
 }

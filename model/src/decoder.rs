@@ -11,7 +11,6 @@ use ft_kernels::{
     log_likelihoods, packed_embedding, packed_matmul,
 };
 
-use crate::cache::Cache;
 use crate::family::{Blueprint, Family};
 use crate::host::{self, Vectors};
 use crate::layers::{Block, Frequencies, Norm};
@@ -64,6 +63,57 @@ impl Context {
     /// The angles of a layer.
     pub fn angles(&self, local: bool) -> &Arc<Angles> {
         if local { &self.local_angles } else { &self.global_angles }
+    }
+}
+
+/// The keys and values of one sequence in all layers.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    pub(crate) layers: Vec<KeyValues>,
+    /// Numbers of a token's keys in one layer.
+    width: usize,
+    pub(crate) tokens: usize,
+}
+
+impl Cache {
+    /// Tokens it holds.
+    pub fn len(&self) -> usize {
+        self.tokens
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.tokens == 0
+    }
+
+    /// Forgets all tokens after the first `tokens`.
+    pub fn truncate(&mut self, tokens: usize) {
+        if tokens < self.tokens {
+            self.layers.iter_mut().for_each(|layer| layer.truncate(tokens, self.width));
+            self.tokens = tokens;
+        }
+    }
+
+    /// Makes room for `capacity_tokens` in all.
+    pub fn reserve(&mut self, capacity_tokens: usize) {
+        self.layers.iter_mut().for_each(|layer| layer.reserve(capacity_tokens, self.width));
+    }
+
+    /// Gives back the room that is not used.
+    pub fn shrink(&mut self) {
+        self.layers.iter_mut().for_each(KeyValues::shrink);
+    }
+
+    /// A copy of the first `tokens`, with room for `capacity_tokens`.
+    ///
+    /// # Panics
+    ///
+    /// If there are fewer: a bug in the caller.
+    #[must_use]
+    pub fn prefix(&self, tokens: usize, capacity_tokens: usize) -> Self {
+        assert!(tokens <= self.tokens, "a prefix is not longer than the whole");
+        let layer = |layer: &KeyValues| layer.prefix(tokens, capacity_tokens, self.width);
+        Self { layers: self.layers.iter().map(layer).collect(), width: self.width, tokens }
     }
 }
 
@@ -303,7 +353,7 @@ impl Decoder {
     pub fn cache(&self, capacity_tokens: usize) -> Cache {
         let width = self.blueprint.kv_heads * self.blueprint.head_dim;
         let layer = || KeyValues::with_capacity(capacity_tokens, width);
-        Cache::new(self.blocks.iter().map(|_| layer()).collect(), width)
+        Cache { layers: self.blocks.iter().map(|_| layer()).collect(), width, tokens: 0 }
     }
 
     /// Reads new tokens into the caches of their sequences and returns the hidden state of each

@@ -15,8 +15,7 @@ use ft_kernels::host::{
     gated_activation, is_host, rms_norm, rope, scale_rows, softcap,
 };
 
-use crate::cache::Cache;
-use crate::decoder::Decoder;
+use crate::decoder::{Cache, Decoder};
 use crate::layers::{Block, Frequencies, GateUp, Norm, QueryKeyValue};
 
 /// The frozen vectors of a decoder.

@@ -7,7 +7,6 @@
 //! Knows ids, never text. A family is a file in `families/` and data in a [`Blueprint`].
 #![forbid(unsafe_code)]
 
-mod cache;
 mod config;
 mod decoder;
 pub mod engine;
@@ -19,9 +18,8 @@ mod layers;
 mod sample;
 mod weights;
 
-pub use cache::Cache;
 pub use config::{Config, ConfigError};
-pub use decoder::{Context, Decoder, Input, Table, TableError};
+pub use decoder::{Cache, Context, Decoder, Input, Table, TableError};
 pub use engine::{Engine, Finish, Generated, Request};
 pub use family::{Blueprint, Family, Layout, RopeBlueprint, RopeScaling, Written};
 pub use host::measured;

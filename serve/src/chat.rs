@@ -104,12 +104,8 @@ impl Chat {
         Ok(model.prompt(&told, self.variables.clone(), true)?.ids)
     }
 
-    /// Begins to answer. Long prompts and grammars take a while, and other connections go on meanwhile.
+    /// Begins to answer.
     pub(crate) fn begin(self, model: &Arc<Model>) -> Result<Begun, Refusal> {
-        tokio::task::block_in_place(|| self.begun(model))
-    }
-
-    fn begun(self, model: &Arc<Model>) -> Result<Begun, Refusal> {
         let prompt = self.rendered(model)?;
         let context = model.engine.context();
         let room = (context + 1).saturating_sub(prompt.len());

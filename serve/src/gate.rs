@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use axum::middleware::Next;
 use futures_util::StreamExt;
 use hyper::body::Frame;
@@ -31,54 +31,18 @@ pub(crate) async fn gate(
     if path == "/health" {
         return next.run(request).await;
     }
-    let foreign = app.access.foreign_origin(request.headers());
-    let passed = match preflight(&app, &request, foreign.as_ref()) {
-        Some(response) => Ok(response),
-        None => pass(&app, request, next, &path).await,
-    };
-    let mut response = match passed {
+    let mut response = match pass(&app, request, next, &path).await {
         Ok(response) => response,
         Err(refusal) => refusal.response(dialect),
     };
     let headers = response.headers_mut();
     let constant = HeaderValue::from_static;
-    if let Some(origin) = foreign {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        headers.insert(header::VARY, constant("origin"));
-        let told = constant("x-request-id, retry-after");
-        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, told);
-    }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, constant("nosniff"));
     headers.entry(header::CACHE_CONTROL).or_insert(constant("no-store"));
     if app.stopping.load(Ordering::Relaxed) {
         headers.insert(header::CONNECTION, constant("close"));
     }
     response
-}
-
-/// What a browser is told that asks whether a page of another origin may ask: yes, if it was allowed. Nothing is told to others,
-/// and no key is needed, because browsers send none.
-fn preflight(
-    app: &App,
-    request: &Request,
-    foreign: Option<&HeaderValue>,
-) -> Option<Response<Body>> {
-    let headers = request.headers();
-    let asks = request.method() == Method::OPTIONS
-        && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-    if !asks || foreign.is_none() || app.access.check_host(headers).is_err() {
-        return None;
-    }
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    let allowed = response.headers_mut();
-    allowed.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
-    allowed.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
-    // Clients have headers of their own; which of them are read is not the browser's affair.
-    if let Some(wanted) = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
-        allowed.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
-    }
-    Some(response)
 }
 
 async fn pass(

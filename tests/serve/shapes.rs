@@ -68,45 +68,6 @@ fn a_document_is_whole_with_as_few_tokens_as_it_can_be_and_is_not_forced_with_fe
 }
 
 #[test]
-fn shapes_that_would_take_for_ever_are_refused_or_bounded() {
-    let place = place();
-    let server = Server::start(&place, &[]);
-    let begun = std::time::Instant::now();
-    let schema = |schema: Value| json!({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}});
-    let property = |at: usize| (format!("p{at}"), json!({"type": "string"}));
-    let many: serde_json::Map<String, Value> = (0..3000).map(property).collect();
-    let refused = [
-        schema(json!({"$ref": "#"})),
-        schema(
-            json!({"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}),
-        ),
-        schema(json!({"type": "object", "properties": many})),
-        schema(json!({"type": "string", "pattern": "^x$", "minLength": 2})),
-        json!({"guided_grammar": "start: a\na: a"}),
-    ];
-    for more in refused {
-        let answer = server.post(CHAT, &chat(&more));
-        let words = answer.refusal().1;
-        assert!(answer.status == 400 && !words.contains("Bias"), "{words}");
-    }
-    let bounded = [
-        schema(json!({"type": "string", "pattern": "^(([a-z])+.)+[A-Z]([a-z])+$"})),
-        schema(
-            json!({"$defs": {"a": {"type": "object", "required": ["l"], "additionalProperties": false,
-                                       "properties": {"l": {"$ref": "#/$defs/a"}}}}, "$ref": "#/$defs/a"}),
-        ),
-        json!({"guided_regex": "((a{1,200}){1,200}){1,200}"}),
-        json!({"guided_grammar": "start: a\na: a | a a | \"x\""}),
-    ];
-    for more in bounded {
-        let answer = server.post(CHAT, &chat(&more));
-        assert!([200, 400, 422].contains(&answer.status), "{answer:?}");
-    }
-    assert!(begun.elapsed() < std::time::Duration::from_mins(1), "{:?}", begun.elapsed());
-    said(&server.post(CHAT, &chat(&json!({}))));
-}
-
-#[test]
 fn every_dialect_holds_answers_to_a_schema() {
     let place = place();
     let server = Server::start(&place, &[]);

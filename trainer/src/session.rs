@@ -6,7 +6,7 @@ use burn::tensor::Device;
 use ft_adapters::{PeftAdapter, attach};
 use ft_datasets::clean::CleanedData;
 use ft_datasets::loader::{Loader, MicroBatch, RunLength, evaluation_batches};
-use ft_datasets::prepare::{PrepareOptions, Prepared, hash_files, prepare};
+use ft_datasets::prepare::{PrepareOptions, Prepared, prepare};
 use ft_datasets::tokenizer::Tokenizer;
 use ft_kernels::device::DeviceName;
 use ft_model::{Decoder, Keep};
@@ -57,22 +57,8 @@ impl Session<'_> {
         let Some(rules) = &recipe.clean else {
             return Ok(prepare(&recipe.data, self.tokenizer, PrepareOptions::default())?);
         };
-        let data = &recipe.data;
-        let cleaned = CleanedData::new(data, rules, Some(self.tokenizer))?;
-        let mut prepared = prepare(&cleaned.section, self.tokenizer, PrepareOptions::default())?;
-        let mut report = prepared.report;
-        // A run is about the files that the recipe names, not about their cleaned copies.
-        report.files = hash_files(data.datasets.iter().chain(&data.test_datasets))
-            .map_err(ft_datasets::prepare::DataError::from)?;
-        for (set, source) in report.datasets.iter_mut().zip(&data.datasets) {
-            set.path.clone_from(&source.path);
-        }
-        report.cleaning = cleaned.account();
-        prepared.report = report;
-        for at in prepared.train_origins.iter_mut().chain(&mut prepared.held_out_origins) {
-            *at = cleaned.origin(at);
-        }
-        Ok(prepared)
+        let cleaned = CleanedData::new(&recipe.data, rules, Some(self.tokenizer))?;
+        Ok(cleaned.prepare(&recipe.data, self.tokenizer)?)
     }
 
     /// Reads the rows, loads the base and attaches the adapters.

@@ -10,8 +10,8 @@ use ft_datasets::clean::{Output, Plan, clean};
 use ft_recipes::CleanSection;
 use serde_json::Value;
 
-use crate::faults::{DUPLICATE, FAULTS};
-use crate::rows::{self, Random, shaped};
+use crate::faults::{BESIDE, FAULTS, beside};
+use crate::rows::{self, Random, Row, shaped};
 
 /// The fault and the rule that should find it, by line from 1.
 pub(crate) type Planted = BTreeMap<u64, (&'static str, &'static str)>;
@@ -20,31 +20,44 @@ pub(crate) type Planted = BTreeMap<u64, (&'static str, &'static str)>;
 pub(crate) fn write(path: &Path, count: usize, seed: u64) -> Result<Planted, Box<dyn Error>> {
     let mut random = Random(seed);
     let (mut file, mut planted, mut good) = (Vec::new(), Planted::new(), Vec::new());
-    let kinds = FAULTS.len() + 1;
+    let kinds = FAULTS.len() + BESIDE.len();
     for number in 1..=count {
         let row = rows::clean(&mut random, number);
         let line = u64::try_from(number)?;
-        let mut bytes = if random.below(10) < 7 || good.is_empty() {
+        let kind = if random.below(10) < 7 { usize::MAX } else { random.below(kinds) };
+        let mut bytes = if let Some(fault) = FAULTS.get(kind) {
+            planted.insert(line, (fault.name, fault.rule));
+            fault.apply(&mut random, row)
+        } else if let Some((row, shape)) = beside_one(kind, &mut random, &mut good) {
+            planted.insert(line, BESIDE[kind - FAULTS.len()]);
+            shaped(&row, shape).to_string().into()
+        } else {
             let shape = random.below(5);
             good.push((row.clone(), shape));
             shaped(&row, shape).to_string().into()
-        } else if let Some(fault) = FAULTS.get(random.below(kinds)) {
-            planted.insert(line, (fault.name, fault.rule));
-            fault.apply(&mut random, row)
-        } else {
-            planted.insert(line, DUPLICATE);
-            let (mut earlier, shape) = good[random.below(good.len())].clone();
-            if random.below(2) == 0 {
-                earlier.question =
-                    format!(" {}", earlier.question.to_uppercase().replace(' ', "  "));
-            }
-            shaped(&earlier, shape).to_string().into()
         };
         file.append(&mut bytes);
         file.push(b'\n');
     }
     fs::write(path, file)?;
     Ok(planted)
+}
+
+/// A row with a fault that stands beside one of the good rows, which serves for no other fault.
+fn beside_one(
+    kind: usize,
+    random: &mut Random,
+    good: &mut Vec<(Row, usize)>,
+) -> Option<(Row, usize)> {
+    let kind = kind.checked_sub(FAULTS.len()).filter(|kind| *kind < BESIDE.len())?;
+    let start = random.below(good.len());
+    let found = (0..good.len()).map(|at| (start + at) % good.len()).find_map(|at| {
+        let (row, shape) = &good[at];
+        beside(kind, random, row.clone()).map(|row| (at, row, *shape))
+    });
+    let (at, row, shape) = found?;
+    good.swap_remove(at);
+    Some((row, shape))
 }
 
 /// What became of the rows with a fault, and of those without.

@@ -1,9 +1,12 @@
-//! Dirties rows with every known fault at known lines, cleans them, and prints what was found:
-//! `cargo run --release -p ft-datasets --example dirty_rows -- [ROWS [SEED [FOLDER]]]`.
+//! Dirties rows with every known fault at known lines, cleans them by all default rules, and prints
+//! precision and recall: `cargo run --release --workspace --example dirty_rows -- [ROWS [SEED
+//! [FOLDER]]]`. `FOLDER` keeps the rows, what was planted in which line (`planted.jsonl`), and what
+//! came of it.
 #![expect(clippy::print_stdout, reason = "a report")]
 
 mod faults;
 mod generator;
+mod phrases;
 mod rows;
 
 use std::error::Error;
@@ -19,6 +22,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     std::fs::create_dir_all(&folder)?;
     let input = folder.join("rows.jsonl");
     let planted = generator::write(&input, count, seed)?;
+    let lines: Vec<String> = planted
+        .iter()
+        .map(|(line, (fault, rule))| {
+            format!("{{\"line\":{line},\"rule\":\"{rule}\",\"fault\":\"{fault}\"}}\n")
+        })
+        .collect();
+    std::fs::write(folder.join("planted.jsonl"), lines.concat())?;
     let start = Instant::now();
     let two = generator::run(&input, &folder.join("two"), 2)?;
     let seconds = start.elapsed().as_secs_f64();

@@ -169,7 +169,7 @@ fn english(random: &mut Random, number: usize) -> Row {
     let year = 1800 + random.below(220);
     let mut input = String::new();
     let mut prose = false;
-    let (question, answer) = match random.below(20) {
+    let (question, answer) = match random.below(21) {
         0..=6 => {
             prose = true;
             (
@@ -239,12 +239,32 @@ fn english(random: &mut Random, number: usize) -> Row {
             format!("Name one city that has a {quality} {thing}. ({number})"),
             place.to_owned(),
         ),
+        19 => (
+            format!("Describe the {quality} {thing} of {place} and its history, chapter {number}."),
+            long(random, thing, place, person, number),
+        ),
         _ => (
             format!("Write two cheerful lines about a {thing} for card {number}."),
             format!("Happy days at the {quality} {thing} 👩‍👩‍👧 — see you in {place}!\nBring {person}, bring cake, and bring {b} friends ☀️"),
         ),
     };
     Row { question, input, answer, japanese: false, prose }
+}
+
+/// Many sentences, so that one changed word leaves nearly all of them.
+fn long(random: &mut Random, thing: &str, place: &str, person: &str, number: usize) -> String {
+    let mut sentences =
+        vec![format!("The {thing} of {place} has a long history, and entry {number} tells of it.")];
+    for year in (1800..).step_by(7 + random.below(9)).take(9 + random.below(4)) {
+        let (other, quality) = (random.of(THINGS), random.of(QUALITIES));
+        let (reason, who) = (random.of(REASONS), random.of(PEOPLE));
+        sentences.push(format!(
+            "In {year} a {quality} {other} was added beside it by {who}, because {reason}, and {person} \
+             counted {} guests.",
+            20 + random.below(900)
+        ));
+    }
+    sentences.join(" ")
 }
 
 fn japanese(random: &mut Random, number: usize) -> Row {

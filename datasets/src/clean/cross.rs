@@ -49,13 +49,17 @@ pub(super) fn plan(
     if let Some(contamination) = &section.contamination {
         rules.push(Box::new(Contaminated::new(contamination)?));
     }
-    // Running text has no prompt, and its beginnings repeat.
     let default = match profile {
+        // Running text has no prompt, and its beginnings repeat.
         CleanProfile::Completion => ConflictPolicy::Off,
-        _ => ConflictPolicy::Majority,
+        // What is read out of a text can be read in one way only.
+        CleanProfile::StrictJson => ConflictPolicy::Majority,
+        CleanProfile::Instruct | CleanProfile::Chat => ConflictPolicy::Contradictions,
     };
     let resolve = match section.conflicts.unwrap_or(default) {
         ConflictPolicy::Off => None,
+        ConflictPolicy::Contradictions => Some(Resolve::Contradictions),
+        ConflictPolicy::Report => Some(Resolve::Report),
         ConflictPolicy::Majority => Some(Resolve::Majority),
         ConflictPolicy::First => Some(Resolve::First),
         ConflictPolicy::None => Some(Resolve::None),

@@ -17,7 +17,8 @@ th{color:var(--soft);font-weight:600}td.n,th.n{text-align:right;font-variant-num
 code{font:.86rem/1.4 ui-monospace,monospace;background:var(--band);padding:.05rem .25rem;border-radius:3px;white-space:pre-wrap;overflow-wrap:anywhere}\
 .tag{font-size:.78rem;padding:.05rem .4rem;border-radius:3px;color:#fff}svg{width:100%;height:auto;display:block}\
 svg text{fill:var(--soft);font:11px system-ui,sans-serif}svg rect{fill:var(--bar)}.pair{display:grid;grid-template-columns:1fr 1fr;gap:1.5rem}\
-details{margin:.4rem 0}summary{cursor:pointer}@media(max-width:44rem){.pair{grid-template-columns:1fr}}";
+details{margin:.4rem 0}summary{cursor:pointer}.at{overflow-wrap:anywhere;min-width:9rem}\
+@media(max-width:44rem){.pair{grid-template-columns:1fr}table{display:block;overflow-x:auto}}";
 
 /// The page.
 pub(crate) fn page(summary: &Summary) -> String {
@@ -71,6 +72,7 @@ pub(crate) fn page(summary: &Summary) -> String {
     page.push_str("</div></div>\n");
     examples(&mut page, summary);
     clusters(&mut page, summary);
+    noted(&mut page, summary);
     page.push_str("<p class=soft>Every dropped row is in the file of dropped rows, with its place, rule and evidence.</p></html>\n");
     page
 }
@@ -234,7 +236,7 @@ fn examples(page: &mut String, summary: &Summary) {
             put(
                 page,
                 format_args!(
-                    "<tr><td><span class=\"tag {class}\">{word}</span><td class=soft>{}<td>{}<td><code>{}</code></tr>\n",
+                    "<tr><td><span class=\"tag {class}\">{word}</span><td class=\"soft at\">{}<td>{}<td><code>{}</code></tr>\n",
                     escaped(&example.at),
                     escaped(&example.reason),
                     escaped(&example.evidence)
@@ -263,6 +265,25 @@ fn clusters(page: &mut String, summary: &Summary) {
         );
     }
     page.push_str("</table>\n");
+}
+
+fn noted(page: &mut String, summary: &Summary) {
+    for noted in &summary.noted {
+        put(
+            page,
+            format_args!(
+                "<h2>Kept, and worth a look: {}</h2><p class=soft>rule <code>{}</code>: {} groups, {} rows</p><table>\n",
+                escaped(noted.what),
+                noted.rule,
+                noted.groups,
+                noted.rows
+            ),
+        );
+        for among in &noted.among {
+            put(page, format_args!("<tr><td>{}</tr>\n", escaped(&among.join(", "))));
+        }
+        page.push_str("</table>\n");
+    }
 }
 
 /// Text that cannot become markup, with what is not seen made visible.

@@ -1,5 +1,7 @@
 //! Which language a text is in: by its script, then by its commonest words, then by its trigrams.
 
+use std::sync::LazyLock;
+
 use whatlang::{Lang, Script};
 
 /// A language, as far as rows need to be told apart.
@@ -93,61 +95,128 @@ const SHORT: [(&str, &str); 30] = [
     ("fa", "pes"),
 ];
 
-/// Common words that only one of the large languages in Latin letters has.
-const WORDS: [(Lang, &[&str]); 7] = [
+/// Common words of languages in Latin letters, at most eight bytes each.
+const WORDS: [(Lang, &str); 17] = [
     (
         Lang::Eng,
-        &[
-            "the", "and", "of", "is", "to", "in", "that", "with", "are", "this", "for", "you",
-            "it", "was", "be", "as", "can", "by", "your", "have", "from", "what", "how", "an",
-            "or", "not", "will", "at", "which", "their", "has", "i", "a",
-        ],
+        "the and of is to in that with are this for you it was be as can by your have from what how \
+         an or not will at which their has i a",
     ),
     (
         Lang::Fra,
-        &[
-            "le", "les", "des", "est", "et", "une", "dans", "pour", "qui", "sur", "pas", "avec",
-            "vous", "nous", "du", "ce", "cette", "sont", "il", "elle", "aux", "la", "je", "un",
-            "que", "en",
-        ],
+        "le les des est et une dans pour qui sur pas avec vous nous du ce cette sont il elle aux la \
+         je un que en",
     ),
     (
         Lang::Deu,
-        &[
-            "der", "die", "und", "das", "ist", "nicht", "ein", "eine", "mit", "auf", "für", "von",
-            "sie", "den", "dem", "zu", "ich", "wie", "auch", "es", "werden", "sind", "sich", "im",
-            "oder",
-        ],
+        "der die und das ist nicht ein eine mit auf für von sie den dem zu ich wie auch es werden \
+         sind sich im oder",
     ),
     (
         Lang::Spa,
-        &[
-            "el", "los", "las", "una", "por", "con", "para", "es", "como", "del", "su", "más",
-            "pero", "está", "son", "qué", "se", "al", "y", "la", "un", "que", "en",
-        ],
+        "el los las una por con para es como del su más pero está son qué se al y la un que en",
     ),
     (
         Lang::Ita,
-        &[
-            "il", "gli", "della", "che", "di", "per", "sono", "non", "una", "è", "con", "del",
-            "nel", "alla", "più", "anche", "come", "questo", "la", "un", "dei",
-        ],
+        "il gli della che di per sono non una è con del nel alla più anche come questo la un dei",
     ),
-    (
-        Lang::Por,
-        &[
-            "os", "uma", "não", "para", "com", "são", "do", "da", "em", "você", "mais", "ao", "é",
-            "dos", "pelo", "isso", "o", "um", "que", "como", "na",
-        ],
-    ),
-    (
-        Lang::Nld,
-        &[
-            "het", "een", "van", "en", "niet", "zijn", "dat", "voor", "met", "ook", "ik", "je",
-            "wordt", "naar", "bij", "aan", "de",
-        ],
-    ),
+    (Lang::Por, "os uma não para com são do da em você mais ao é dos pelo isso o um que como na"),
+    (Lang::Nld, "het een van en niet zijn dat voor met ook ik je wordt naar bij aan de"),
+    (Lang::Pol, "nie się jest że jak ale przez są być oraz dla jego który od jako tym"),
+    (Lang::Tur, "bir ve bu için ile olarak çok daha gibi olan değil kadar sonra vardır"),
+    (Lang::Vie, "là và của có cho không một các được trong với người này những để"),
+    (Lang::Ces, "že jsem ale jako který jsou také být pro není nebo při jeho které"),
+    (Lang::Swe, "och att det är som på för med inte av om ett jag till"),
+    (Lang::Dan, "og det er som på med ikke af et jeg til"),
+    (Lang::Nob, "og det er som på med ikke av et jeg til"),
+    (Lang::Fin, "ja ei että oli hän mutta ovat joka kun niin myös kuin"),
+    (Lang::Hun, "az és hogy nem egy ez volt meg csak már vagy azt amely"),
+    (Lang::Ron, "și în nu cu este un din care mai că pentru sunt"),
 ];
+
+/// Words with the languages that have them, a bit each, by hash.
+static COMMON: LazyLock<Vec<(u64, u32)>> = LazyLock::new(|| {
+    let mut table = vec![(0, 0); SLOTS];
+    for (at, (_, words)) in WORDS.iter().enumerate() {
+        for word in words.split(' ') {
+            let key = word.bytes().fold(0, |key, byte| key << 8 | u64::from(byte));
+            let slot = slot(&table, key);
+            table[slot] = (key, table[slot].1 | 1 << at);
+        }
+    }
+    table
+});
+/// Places of that table, more than twice as many as words.
+const SLOTS: usize = 1024;
+/// Bytes of the longest word in it.
+const LONGEST: usize = 8;
+
+/// Where a word stands in the table, or would.
+fn slot(table: &[(u64, u32)], key: u64) -> usize {
+    let mut at = usize::try_from(key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 54).unwrap_or_default();
+    while table[at].0 != key && table[at].0 != 0 {
+        at = (at + 1) % SLOTS;
+    }
+    at
+}
+
+/// How many words a text has, and how many of them each language of [`WORDS`] has too.
+#[derive(Default)]
+struct Counts {
+    words: usize,
+    common: [usize; WORDS.len()],
+}
+
+impl Counts {
+    fn of(text: &str) -> Self {
+        let mut counts = Self::default();
+        let (mut key, mut length) = (0_u64, 0_usize);
+        let mut buffer = [0; 4];
+        for c in text.chars().chain(std::iter::once(' ')) {
+            if c.is_ascii_alphabetic() {
+                key = key << 8 | u64::from(u32::from(c.to_ascii_lowercase()));
+                length += 1;
+            } else if !c.is_ascii() && c.is_alphabetic() {
+                for lower in c.to_lowercase() {
+                    for byte in lower.encode_utf8(&mut buffer).bytes() {
+                        key = key << 8 | u64::from(byte);
+                        length += 1;
+                    }
+                }
+            } else if length > 0 {
+                counts.end(key, length);
+                (key, length) = (0, 0);
+            }
+        }
+        counts
+    }
+
+    /// Takes up a word.
+    fn end(&mut self, key: u64, length: usize) {
+        self.words += 1;
+        if length > LONGEST {
+            return;
+        }
+        let mut languages = COMMON[slot(&COMMON, key)].1;
+        while languages != 0 {
+            self.common[languages.trailing_zeros() as usize] += 1;
+            languages &= languages - 1;
+        }
+    }
+
+    /// The language with most words, how many, and how many the next has.
+    fn best(&self) -> (Lang, usize, usize) {
+        let (mut best, mut most, mut second) = (0, 0, 0);
+        for (at, &count) in self.common.iter().enumerate() {
+            if count > most {
+                (best, most, second) = (at, count, most);
+            } else {
+                second = second.max(count);
+            }
+        }
+        (WORDS[best].0, most, second)
+    }
+}
 
 /// Languages in Latin letters that trigrams tell from lists of names and terms; others are guessed
 /// too often.
@@ -237,28 +306,13 @@ fn latin(text: &str) -> Option<Language> {
     {
         return None;
     }
-    let mut counts = [0_usize; WORDS.len()];
-    let mut words = 0;
-    let mut lower = String::new();
-    for word in text.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty()) {
-        words += 1;
-        if word.len() > 7 {
-            continue;
-        }
-        lower.clear();
-        lower.extend(word.chars().flat_map(char::to_lowercase));
-        for ((_, common), count) in WORDS.iter().zip(&mut counts) {
-            *count += usize::from(common.contains(&lower.as_str()));
-        }
+    let counts = Counts::of(text);
+    let (best, most, second) = counts.best();
+    if most >= 3 && most * 6 >= counts.words && most >= 2 * second {
+        return Some(Language::Other(best));
     }
-    let (best, most) =
-        counts.iter().enumerate().max_by_key(|(at, count)| (**count, usize::MAX - at))?;
-    let second =
-        counts.iter().enumerate().filter(|(at, _)| *at != best).map(|(_, count)| *count).max();
-    if *most >= 3 && *most * 6 >= words && *most >= 2 * second.unwrap_or_default() {
-        return Some(Language::Other(WORDS[best].0));
-    }
-    if words < 8 {
+    // A text without any of these words and without accents is a list, a name or no language.
+    if counts.words < 8 || (most < 2 && text.is_ascii()) {
         return None;
     }
     let info = whatlang::detect(text)?;

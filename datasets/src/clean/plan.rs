@@ -7,7 +7,8 @@ use ft_recipes::{CleanAction, CleanProfile, CleanRule, CleanSection, MaxBad};
 use super::cross;
 use super::duplicates::Duplicates;
 use super::error::CleanError;
-use super::rule::Rule;
+use super::record::Record;
+use super::rule::{Finding, Rule, Verdict};
 use super::rules::ai_speak::AiSpeak;
 use super::rules::boilerplate::Boilerplate;
 use super::rules::control::Control;
@@ -117,6 +118,24 @@ impl<'a> Plan<'a> {
     }
 }
 
+impl Plan<'_> {
+    /// Shows a record to all rules for single rows, in order.
+    ///
+    /// # Errors
+    ///
+    /// The record must go: the rule that says so, and why.
+    pub fn judge(&self, record: &mut Record) -> Result<(), (&'static str, Finding)> {
+        for rule in &self.rules {
+            match rule.judge(record) {
+                Verdict::Keep => {}
+                Verdict::Repair(finding) => record.repaired(rule.name(), finding),
+                Verdict::Drop(finding) => return Err((rule.name(), finding)),
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Tighter than for training: several rows are in memory at once, each in several forms.
 fn limits() -> Limits {
     Limits { row_bytes: 8 << 20, values: 200_000, ..Limits::default() }
@@ -132,6 +151,7 @@ fn default_action(rule: CleanRule, profile: CleanProfile) -> CleanAction {
         | CleanRule::Unicode
         | CleanRule::Roles
         | CleanRule::Pii
+        | CleanRule::Secrets
         | CleanRule::Boilerplate => Repair,
         CleanRule::Refusal | CleanRule::AiSpeak if profile == CleanProfile::Completion => Off,
         CleanRule::Truncated | CleanRule::Fences | CleanRule::Language if !prose => Off,

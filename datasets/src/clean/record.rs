@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value, json};
 
+use super::glance::Glance;
+use super::language::{self, Language};
 use super::rule::Finding;
 use super::shape::{self, Shape, Shapeless};
 use crate::source::{Place, Position};
@@ -86,6 +88,14 @@ impl Turn {
     }
 }
 
+/// Whether somebody has told the language of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    NotYet,
+    /// A language, or none that is plain.
+    As(Option<Language>),
+}
+
 /// A row while it is cleaned.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
@@ -99,6 +109,10 @@ pub struct Record {
     fields: Map<String, Value>,
     /// What was put right, by rule.
     repairs: Vec<(&'static str, Finding)>,
+    /// The bytes of its texts.
+    glance: Glance,
+    /// The language of the last answer, once somebody looked.
+    language: Heard,
 }
 
 impl Record {
@@ -109,7 +123,18 @@ impl Record {
     /// It has no known shape.
     pub fn open(mut fields: Map<String, Value>, at: Place) -> Result<Self, Finding> {
         match shape::open(&mut fields) {
-            Ok((shape, turns)) => Ok(Self { at, shape, turns, fields, repairs: Vec::new() }),
+            Ok((shape, turns)) => {
+                let glance = Glance::of(&turns);
+                Ok(Self {
+                    at,
+                    shape,
+                    turns,
+                    fields,
+                    repairs: Vec::new(),
+                    glance,
+                    language: Heard::NotYet,
+                })
+            }
             Err(Shapeless { reason, evidence }) => Err(Finding::new(reason, &evidence)),
         }
     }
@@ -136,6 +161,25 @@ impl Record {
 
     pub(crate) fn repaired(&mut self, rule: &'static str, finding: Finding) {
         self.repairs.push((rule, finding));
+        self.glance = Glance::of(&self.turns);
+    }
+
+    /// The bytes of the texts, as they were after the last repair.
+    pub(crate) fn glance(&self) -> Glance {
+        self.glance
+    }
+
+    /// Remembers the language of the last answer.
+    pub(crate) fn answered_in(&mut self, language: Option<Language>) {
+        self.language = Heard::As(language);
+    }
+
+    /// The language of the last answer, if that is plain.
+    pub(crate) fn answer_language(&self) -> Option<Language> {
+        match self.language {
+            Heard::NotYet => language::of(self.answer()),
+            Heard::As(language) => language,
+        }
     }
 
     /// The position of the last answer among the turns.

@@ -27,6 +27,8 @@ pub struct Summary {
     pub languages: BTreeMap<String, u64>,
     /// The largest groups of rows of which one stays.
     pub clusters: Vec<Cluster>,
+    /// Groups of rows that stay and are worth a look.
+    pub noted: Vec<NotedGroups>,
     /// Rows by shape.
     pub shapes: BTreeMap<&'static str, u64>,
     /// By input file.
@@ -46,6 +48,21 @@ pub struct Cluster {
     pub dropped: u64,
     /// The places of the first few.
     pub among: Vec<String>,
+}
+
+/// Groups of rows that stay and are worth a look.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NotedGroups {
+    /// Who noted them.
+    pub rule: &'static str,
+    /// What they have in common.
+    pub what: &'static str,
+    /// How many groups.
+    pub groups: u64,
+    /// How many rows in them.
+    pub rows: u64,
+    /// The places of the first few rows of the first groups.
+    pub among: Vec<Vec<String>>,
 }
 
 /// How many of which length; a bucket is twice as wide as the one before.

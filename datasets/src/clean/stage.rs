@@ -21,6 +21,16 @@ pub trait Stage: Send + Sync {
     /// `row` counts the rows that passed all rules and all earlier stages, from 0.
     fn add(&mut self, row: u32, signature: Vec<u8>) -> Option<Fallen>;
 
+    /// An earlier row is said again by one that another stage dropped for it.
+    fn again(&mut self, row: u32) {
+        let _ = row;
+    }
+
+    /// What is worth a look and drops nobody; asked after [`Stage::finish`].
+    fn noted(&mut self) -> Option<Noted> {
+        None
+    }
+
     /// Decides after the last row what else must go.
     ///
     /// # Errors
@@ -30,6 +40,15 @@ pub trait Stage: Send + Sync {
         let _ = kept;
         Ok(Vec::new())
     }
+}
+
+/// Groups of rows that stay and are worth a look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Noted {
+    /// What they have in common.
+    pub what: &'static str,
+    /// The rows of each group.
+    pub groups: Vec<Vec<u32>>,
 }
 
 /// A row that goes because of others.

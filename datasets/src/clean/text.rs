@@ -3,9 +3,10 @@
 //! UTF-8 that was taken for one of ten encodings of one byte a character (`cafÃ©`, `æ—¥æœ¬`, `вЂ™`)
 //! is turned back into its bytes and read again, up to as many times as it was misread. A text is
 //! touched only if its characters make little sense beside each other, and less than those of what
-//! it becomes. The kinds of damage are those that Robyn Speer's ftfy describes.
+//! it becomes. Japanese has its own ways to be misread (`east`). The kinds of damage are those that Robyn Speer's ftfy describes.
 
 mod codec;
+mod east;
 mod weird;
 
 use codec::{CODECS, Codec, LOST};
@@ -21,7 +22,12 @@ pub fn repaired(text: &str) -> Option<String> {
     if text.is_ascii() {
         return None;
     }
-    let mut now = round(text)?;
+    if let Some(fixed) = east::reread(text) {
+        return fixed.ok();
+    }
+    let Some(mut now) = round(text) else {
+        return if weirdness(text) >= WEIRD { east::decoded(text) } else { None };
+    };
     for _ in 1..ROUNDS {
         match round(&now) {
             Some(next) => now = next,
@@ -29,6 +35,11 @@ pub fn repaired(text: &str) -> Option<String> {
         }
     }
     (now != text).then_some(now)
+}
+
+/// Whether a text was misread in a way that nothing can put right.
+pub fn is_lost(text: &str) -> bool {
+    text.contains('\u{FFFD}') || east::reread(text).is_some_and(|fixed| fixed.is_err())
 }
 
 /// One misreading undone.

@@ -251,7 +251,12 @@ pub struct DataReport {
 
 impl fmt::Display for DataReport {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for set in &self.datasets {
+        for (at, set) in self.datasets.iter().enumerate() {
+            if let Some(account) = self.cleaning.get(at) {
+                let count = |name: &str| account[name].as_u64().unwrap_or_default();
+                let (rows, kept, repaired) = (count("rows"), count("kept"), count("repaired"));
+                write!(out, "\n  {rows} rows cleaned: {kept} kept, {repaired} of them repaired")?;
+            }
             write!(
                 out,
                 "\n  {} ({}): {} rows read, {} kept",

@@ -3,7 +3,7 @@
 //! What a request finds is bit for bit what it would have computed itself, so whether it finds anything changes no answer.
 //! Where few rows round otherwise than many, only whole blocks of a prompt are kept for that, and never what was generated.
 
-use crate::cache::Cache;
+use crate::decoder::Cache;
 
 /// Tokens whose keys and values are copied in the time in which one is read, at least.
 const COPIED_FOR_ONE_READ: usize = 50;

@@ -21,8 +21,7 @@ use super::prefixes::{Prefixes, common};
 use super::request::{EngineError, Event, Finish, Job, Request, Scored};
 use super::slot::Slot;
 use super::{Options, Stats};
-use crate::cache::Cache;
-use crate::decoder::Decoder;
+use crate::decoder::{Cache, Decoder};
 
 /// The base, or the base with an adapter.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Model;
 use super::logits::scored;
 use super::request::{Allowed, EngineError, Event, Finish, Job, Request, Scored};
-use crate::cache::Cache;
+use crate::decoder::Cache;
 use crate::sample::{Sampler, argmax, has_nan};
 
 /// How often a grammar may take a token back; more is a fault of its own.

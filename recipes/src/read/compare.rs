@@ -12,6 +12,8 @@ pub(super) const KEYS: [&str; 5] =
 
 const POLICIES: &[(&str, ConflictPolicy)] = &[
     ("off", ConflictPolicy::Off),
+    ("contradictions", ConflictPolicy::Contradictions),
+    ("report", ConflictPolicy::Report),
     ("majority", ConflictPolicy::Majority),
     ("first", ConflictPolicy::First),
     ("none", ConflictPolicy::None),

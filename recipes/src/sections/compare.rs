@@ -25,6 +25,10 @@ pub struct CompareSection {
 pub enum ConflictPolicy {
     /// All: nobody looks.
     Off,
+    /// Short answers that exclude each other: the one that most rows give; all others, reported.
+    Contradictions,
+    /// All, and the report says which prompts have several.
+    Report,
     /// The answer that most rows give; the first of those.
     Majority,
     /// The first answer.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use subtle::ConstantTimeEq;
 
 use crate::audit::sha256;
@@ -159,15 +159,6 @@ impl Access {
         }
         let message = format!("pages of `{origin}` may not ask here");
         Err(Refusal::new(StatusCode::FORBIDDEN, message))
-    }
-
-    /// The origin of a page elsewhere that may ask here.
-    pub(crate) fn foreign_origin(&self, headers: &HeaderMap) -> Option<HeaderValue> {
-        let origin = headers.get(header::ORIGIN)?;
-        self.origins
-            .iter()
-            .any(|known| known.as_bytes() == origin.as_bytes())
-            .then(|| origin.clone())
     }
 
     /// Whose key a request has. Takes as long for a wrong key as for a right one.

@@ -37,7 +37,7 @@ pub(crate) async fn count_tokens(
         let tokens = chat.rendered(model)?.len();
         Ok(stream::json(&json!({"input_tokens": tokens})))
     };
-    answer(Dialect::Anthropic, tokio::task::block_in_place(counted))
+    answer(Dialect::Anthropic, counted())
 }
 
 /// `stop_reason` and `stop_sequence`.

@@ -159,8 +159,7 @@ async fn answered(
     body: &[u8],
 ) -> Result<Response<Body>, Refusal> {
     let model = Arc::clone(app.model()?);
-    // A long text takes a while, and other connections go on meanwhile.
-    let asked = tokio::task::block_in_place(|| read(body, &model, &ticket))?;
+    let asked = read(body, &model, &ticket)?;
     ticket.answers(&model, asked.adapter.as_ref());
     let prompt_tokens: usize = asked.prompts.iter().map(Vec::len).sum();
     ticket.prompt_tokens(prompt_tokens);

@@ -10,7 +10,7 @@ use axum::http::Response;
 use ft_datasets::chat::{Conversation, Message};
 use serde_json::{Value, json};
 
-use super::ollama_in::{Asked, common, keep_alive, message};
+use super::ollama_in::{Asked, common, message};
 use super::openai::answer;
 use super::plain::vectors;
 use crate::app::{App, Ticket};
@@ -118,7 +118,7 @@ pub(crate) async fn embed(
         let adapter = model.adapter(&name)?;
         let Some(input) = fields.any("input") else { return Err(fields.missing("input")) };
         fields.only("truncate", &[json!(false)])?;
-        keep_alive(&mut fields)?;
+        fields.only("keep_alive", &[json!(-1)])?;
         fields.only("options", &[json!({})])?;
         fields.end()?;
         ticket.answers(model, adapter.as_ref());
@@ -145,7 +145,7 @@ pub(crate) async fn embeddings(
         let name = fields.needed_text("model")?;
         let adapter = model.adapter(&name)?;
         let prompt = fields.needed_text("prompt")?;
-        keep_alive(&mut fields)?;
+        fields.only("keep_alive", &[json!(-1)])?;
         fields.only("options", &[json!({})])?;
         fields.end()?;
         ticket.answers(model, adapter.as_ref());

@@ -79,7 +79,7 @@ pub(super) fn common(fields: &mut Fields, model: &Model) -> Result<Asked, Refusa
     if let Some(think) = fields.flag("think")? {
         chat.variables = Map::from_iter([("enable_thinking".to_owned(), json!(think))]);
     }
-    keep_alive(fields)?;
+    fields.only("keep_alive", &[json!(-1)])?;
     let stream = fields.flag("stream")?.unwrap_or(true);
     Ok(Asked { name, chat, stream, in_messages: true })
 }
@@ -103,24 +103,4 @@ pub(super) fn message(index: usize, value: Value) -> Result<Message, Refusal> {
     fields.only("images", &[json!([])])?;
     fields.end()?;
     Ok(message)
-}
-
-/// `keep_alive`: how long the model stays. It stays for ever, so any time is fine but none.
-pub(super) fn keep_alive(fields: &mut Fields) -> Result<(), Refusal> {
-    let fine = match fields.any("keep_alive") {
-        None => true,
-        Some(Value::Number(seconds)) => seconds.as_f64() != Some(0.0),
-        Some(Value::String(text)) => {
-            let digits = text.trim_end_matches(|c: char| "hmsuµn".contains(c));
-            let number = digits.parse::<f64>();
-            // `1h30m` begins with a number too.
-            number.map_or(text.starts_with(|c: char| "-123456789".contains(c)), |it| it != 0.0)
-        }
-        Some(_) => false,
-    };
-    if fine {
-        return Ok(());
-    }
-    let what = "expected a time other than 0: the model stays as long as the server";
-    Err(Refusal::field(fields.name("keep_alive"), what))
 }

@@ -241,7 +241,7 @@ pub(crate) async fn tokenize(State(app): State<Arc<App>>, body: Bytes) -> Answer
             "tokens": ids, "count": ids.len(), "max_model_len": model.engine.context(),
         })))
     };
-    open_ai(tokio::task::block_in_place(done))
+    open_ai(done())
 }
 
 /// `POST /detokenize`.
@@ -269,7 +269,7 @@ pub(crate) async fn detokenize(State(app): State<Arc<App>>, body: Bytes) -> Answ
         let text = model.tokenizer.decode_with_special(&ids);
         Ok(stream::json(&json!({"prompt": text, "content": text})))
     };
-    open_ai(tokio::task::block_in_place(done))
+    open_ai(done())
 }
 
 /// `GET /tokenizer_info`: what a client needs to do without the tokenizer's files.
@@ -307,7 +307,7 @@ pub(crate) async fn apply_template(State(app): State<Arc<App>>, body: Bytes) -> 
         let prompt = model.prompt(&conversation, variables, open)?;
         Ok(stream::json(&json!({"prompt": prompt.text, "tokens": prompt.ids})))
     };
-    open_ai(tokio::task::block_in_place(done))
+    open_ai(done())
 }
 
 /// `POST /v1/load_lora_adapter`: `{"lora_name": …, "lora_path": …}`, the path inside the folder for

@@ -165,7 +165,7 @@ impl Tools {
     /// Checks that the schemas are read into no other file.
     pub(crate) fn check_schemas(&self) -> Result<(), Refusal> {
         for (at, tool) in self.tools.iter().enumerate() {
-            crate::grammar::check_schema(&tool.parameters)
+            crate::grammar::check_schema(&tool.parameters, 0)
                 .map_err(|what| Refusal::field(format!("tools[{at}].parameters"), what))?;
         }
         Ok(())

@@ -6,20 +6,22 @@ use super::super::error::CleanError;
 use super::super::record::Record;
 use super::super::rule::Finding;
 use super::super::spool::Spool;
-use super::super::stage::{Fallen, Stage};
+use super::super::stage::{Fallen, Noted, Stage};
 use crate::duplicates::{ConflictIndex, ConflictKey, Resolve};
 
-/// Drops rows that answer a prompt otherwise than the answer that stays.
+/// Drops rows that answer a prompt otherwise than the answer that stays, and notes prompts whose
+/// several answers all stay.
 #[derive(Debug, Default)]
 pub struct Conflicts {
     resolve: Resolve,
     index: ConflictIndex,
+    several: Vec<Vec<u32>>,
 }
 
 impl Conflicts {
     /// A stage without rows.
     pub fn new(resolve: Resolve) -> Self {
-        Self { resolve, index: ConflictIndex::default() }
+        Self { resolve, ..Self::default() }
     }
 }
 
@@ -34,24 +36,39 @@ impl Stage for Conflicts {
         {
             return Vec::new();
         }
-        match ConflictKey::new(&record.prompt(), record.answer()) {
-            Some(key) => [key.prompt.to_le_bytes(), key.answer.to_le_bytes()].concat(),
+        let beside: String = record.beside_texts().map(ToString::to_string).collect();
+        match ConflictKey::new(&record.prompt(), &beside, record.answer()) {
+            Some(ConflictKey { prompt, answer, closed }) => {
+                let numbers = [prompt.to_le_bytes(), answer.to_le_bytes()];
+                [numbers.as_flattened(), &[u8::from(closed)]].concat()
+            }
             None => Vec::new(),
         }
     }
 
     fn add(&mut self, row: u32, signature: Vec<u8>) -> Option<Fallen> {
-        if let ([prompt, answer], []) = signature.as_chunks::<8>() {
+        if let ([prompt, answer], [closed]) = signature.as_chunks::<8>() {
             let (prompt, answer) = (u64::from_le_bytes(*prompt), u64::from_le_bytes(*answer));
-            self.index.push(row, ConflictKey { prompt, answer });
+            self.index.push(row, ConflictKey { prompt, answer, closed: *closed == 1 });
         }
         None
+    }
+
+    fn again(&mut self, row: u32) {
+        self.index.again(row);
+    }
+
+    fn noted(&mut self) -> Option<Noted> {
+        let groups = std::mem::take(&mut self.several);
+        (!groups.is_empty()).then_some(Noted { what: "several answers to one prompt", groups })
     }
 
     fn finish(&mut self, kept: &mut Spool) -> Result<Vec<Fallen>, CleanError> {
         let mut index = std::mem::take(&mut self.index);
         index.retain(|row| kept.alive(row));
-        let fallen = index.conflicts(self.resolve).into_iter().map(|it| Fallen {
+        let found = index.resolve(self.resolve);
+        self.several = found.several;
+        let fallen = found.conflicts.into_iter().map(|it| Fallen {
             row: it.row,
             finding: Finding::new(
                 "another answer to the same prompt",

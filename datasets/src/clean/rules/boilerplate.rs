@@ -6,8 +6,36 @@ use crate::clean::record::{Record, Role};
 use crate::clean::rule::{Finding, Rule, Verdict, around};
 
 /// Texts that stand in for an answer that was never there.
-const FILLER: [&str; 22] = [
+const FILLER: [&str; 50] = [
     "lorem ipsum dolor",
+    "javascript is disabled",
+    "javascript is required",
+    "your browser does not support",
+    "accept all cookies",
+    "verify you are human",
+    "verify that you are human",
+    "are you a robot?",
+    "subscribe to our newsletter",
+    "sign up for our newsletter",
+    "click here to subscribe",
+    "log in to continue reading",
+    "this content is not available",
+    "this page isn't available",
+    "page not found",
+    "500 internal server error",
+    "502 bad gateway",
+    "503 service unavailable",
+    "504 gateway timeout",
+    "504 gateway time-out",
+    "429 too many requests",
+    "internal server error",
+    "that model is currently overloaded",
+    "this model is currently overloaded",
+    "続きを読むにはログイン",
+    "ログインしてください",
+    "お使いのブラウザは",
+    "お探しのページ",
+    "アクセスが集中して",
     "please enable javascript",
     "enable javascript and cookies",
     "this site uses cookies",
@@ -31,8 +59,13 @@ const FILLER: [&str; 22] = [
     "ページが見つかりませんでした",
 ];
 /// Lines that are buttons of chat pages.
-const BUTTONS: [&str; 8] = [
+const BUTTONS: [&str; 13] = [
     "copy code",
+    "copy",
+    "chatgpt said:",
+    "you said:",
+    "share this response",
+    "コピー",
     "copy to clipboard",
     "regenerate response",
     "regenerate",
@@ -42,8 +75,14 @@ const BUTTONS: [&str; 8] = [
     "コピーする",
 ];
 /// What stands for an empty `input`.
-const NO_INPUT: [&str; 10] = [
+const NO_INPUT: [&str; 16] = [
     "<noinput>",
+    "<none>",
+    "[no input]",
+    "(no input)",
+    "null",
+    "特になし",
+    "该任务无需输入",
     "noinput",
     "no input",
     "n/a",

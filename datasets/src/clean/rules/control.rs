@@ -1,6 +1,7 @@
 //! Characters that are not seen and yet tokenised: control codes, zero-width characters, marks of
 //! direction, tags.
 
+use crate::clean::glance::Glance;
 use crate::clean::record::Record;
 use crate::clean::rule::{Finding, Rule, Verdict};
 
@@ -16,6 +17,9 @@ impl Rule for Control {
     }
 
     fn judge(&self, record: &mut Record) -> Verdict {
+        if !record.glance().has_any(SUSPICIOUS) {
+            return Verdict::Keep;
+        }
         let mut found = None;
         for turn in &mut record.turns {
             if let Some((clean, evidence)) = cleaned(&turn.text) {
@@ -39,9 +43,6 @@ enum Fate {
 
 /// The text without such characters, and the code points that went; `None` if it has none.
 fn cleaned(text: &str) -> Option<(String, String)> {
-    if !text.bytes().any(suspicious) {
-        return None;
-    }
     let mut clean = String::with_capacity(text.len());
     let mut gone: Vec<char> = Vec::new();
     let mut before = None;
@@ -73,9 +74,10 @@ fn note(gone: &mut Vec<char>, c: char) {
 }
 
 /// Bytes with which the characters in question begin.
-fn suspicious(byte: u8) -> bool {
-    matches!(byte, 0..=8 | 11..=31 | 0x7F | 0xC2 | 0xCD | 0xD8 | 0xE1 | 0xE2 | 0xEF | 0xF3)
-}
+const SUSPICIOUS: Glance = Glance::those(
+    b"\x00\x01\x02\x03\x04\x05\x06\x07\x08\x0B\x0C\x0D\x0E\x0F\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\
+      \x1A\x1B\x1C\x1D\x1E\x1F\x7F\xC2\xCD\xD8\xE1\xE2\xEF\xF3",
+);
 
 fn fate(c: char, before: Option<char>, after: Option<char>) -> Fate {
     match c {

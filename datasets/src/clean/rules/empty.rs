@@ -8,8 +8,25 @@ use crate::clean::shape::Shape;
 pub(crate) struct Empty;
 
 /// What tools and people write where nothing is known, in lower case.
-const PLACEHOLDERS: [&str; 30] = [
+const PLACEHOLDERS: [&str; 47] = [
     "n/a",
+    "n.a",
+    "<n/a>",
+    "[n/a]",
+    "not available",
+    "not applicable",
+    "no data",
+    "[empty]",
+    "<empty>",
+    "(empty)",
+    "[blank]",
+    "[placeholder]",
+    "placeholder",
+    "xxx",
+    "---",
+    "無回答",
+    "（なし）",
+    "無",
     "na",
     "none",
     "null",

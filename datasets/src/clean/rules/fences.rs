@@ -1,5 +1,6 @@
 //! Code fences that open and never close.
 
+use crate::clean::glance::Glance;
 use crate::clean::record::Record;
 use crate::clean::rule::{Finding, Rule, Verdict};
 
@@ -14,6 +15,9 @@ impl Rule for Fences {
     }
 
     fn judge(&self, record: &mut Record) -> Verdict {
+        if !record.glance().has_any(const { Glance::those(b"`~") }) {
+            return Verdict::Keep;
+        }
         let mut repaired = None;
         for turn in record.turns.iter_mut().filter(|turn| turn.role.is_answer()) {
             let Some((fence, line)) = open_fence(&turn.text) else { continue };

@@ -90,6 +90,7 @@ impl Rule for Languages {
     fn judge(&self, record: &mut Record) -> Verdict {
         let mut asked: Option<(Language, usize)> = None;
         let mut about = false;
+        let (last, mut heard) = (record.last_answer(), None);
         for (at, turn) in record.turns.iter().enumerate() {
             match turn.role {
                 Role::System => about |= is_about(&turn.text),
@@ -103,7 +104,11 @@ impl Rule for Languages {
                         .is_some_and(|input| asked.is_some_and(|(asked, _)| asked.differs(input)));
                 }
                 Role::Assistant | Role::Chosen | Role::Text => {
-                    let Some(answer) = of(&turn.text) else { continue };
+                    let answer = of(&turn.text);
+                    if Some(at) == last {
+                        heard = Some(answer);
+                    }
+                    let Some(answer) = answer else { continue };
                     if self.restricted && !self.only.iter().any(|only| !only.differs(answer)) {
                         let reason = format!("the answer is in {}", answer.name());
                         return Verdict::Drop(Finding::new(reason, &turn.text));
@@ -119,6 +124,9 @@ impl Rule for Languages {
                 }
                 Role::Tool | Role::Rejected | Role::Unknown => {}
             }
+        }
+        if let Some(heard) = heard {
+            record.answered_in(heard);
         }
         Verdict::Keep
     }

@@ -2,14 +2,15 @@
 
 use regex::Regex;
 
+use crate::clean::glance::Glance;
 use crate::clean::record::Record;
 use crate::clean::rule::{Finding, Rule, Verdict};
 
 /// Masks personal data, or drops rows that have some.
 ///
 /// Numbers count only with their check digit (cards: Luhn; My Number: ordinance no. 85 of 2014,
-/// article 5; IBAN: ISO 7064 mod 97-10), and addresses only if they could be someone's: names that
-/// are set aside for examples (RFC 2606) and fiction (555-01xx) stay.
+/// article 5; IBAN: ISO 7064 mod 97-10). Addresses under names that are set aside for examples (RFC
+/// 2606) stay if they are nobody's (`info@example.com`) or stand in code.
 pub(crate) struct Pii {
     drop: bool,
     kinds: Vec<Kind>,
@@ -34,6 +35,12 @@ const PHONE: &str = r"(?x)
     (?:\+|(?-u:\b)00)\d{1,3}[\ \-.]?(?:\(0?\d{1,4}\)|\d{1,4})(?:[\ \-.]?\d{2,4}){2,4}(?-u:\b)
   | (?-u:\b)0\d{1,4}[\-−‐（(\ ]\d{1,4}[\-−‐）)\ ]\d{3,4}(?-u:\b)
   | (?-u:\b)0[5789]0\d{8}(?-u:\b)
+  | [(（]0\d{1,4}[)）][\ ]?\d{1,4}[\-−‐\ ]\d{3,4}(?-u:\b)
+  | (?-u:\b)0[1-9](?:[\ .]\d{2}){4}(?-u:\b)
+  | (?-u:\b)0\d{9}(?-u:\b)
+  | (?-u:\b)1[\-.\ ]\(?\d{3}\)?[\-.\ ]\d{3}[\-.\ ]\d{4}(?-u:\b)
+  | (?-u:\b)\d{3}[\-.]\d{4}(?-u:\b)
+  | (?-u:\b)\d{3}\ \d{3}\ \d{4}(?-u:\b)
   | ０[０-９]{1,4}[－ー−\-][０-９]{1,4}[－ー−\-][０-９]{4}
   | (?:\(\d{3}\)\ ?|(?-u:\b)\d{3}[\-.])\d{3}[\-.]\d{4}(?-u:\b)";
 
@@ -44,7 +51,7 @@ impl Pii {
             Ok(Kind { name, mask, pattern: Regex::new(pattern)?, counts, digits })
         };
         let mut kinds = vec![
-            kind("email", "[EMAIL]", EMAIL, 0, |_, found| !set_aside(found))?,
+            kind("email", "[EMAIL]", EMAIL, 0, |text, found| !set_aside(text, found))?,
             kind("iban", "[IBAN]", IBAN, 12, |_, found| is_iban(found))?,
             kind("card", "[CARD]", CARD, 13, |_, found| is_card(found))?,
             kind("my_number", "[MY_NUMBER]", MY_NUMBER, 12, is_my_number)?,
@@ -106,6 +113,9 @@ impl Rule for Pii {
     }
 
     fn judge(&self, record: &mut Record) -> Verdict {
+        if !record.glance().has_any(const { Glance::those(b"@0123456789\xEF") }) {
+            return Verdict::Keep;
+        }
         let mut found = None;
         for turn in &mut record.turns {
             let Some((clean, name, evidence)) = self.masked(&turn.text) else { continue };
@@ -127,9 +137,10 @@ fn half_hidden(text: &str) -> String {
     text.chars().enumerate().map(hide).collect()
 }
 
-/// Addresses under names that nobody can own.
-fn set_aside(address: &str) -> bool {
-    let domain = address.rsplit('@').next().unwrap_or_default().to_lowercase();
+/// Addresses under names that nobody can own, where they are no person's or stand in code.
+fn set_aside(text: &str, address: &str) -> bool {
+    let (local, domain) = address.rsplit_once('@').unwrap_or_default();
+    let (local, domain) = (local.to_lowercase(), domain.to_lowercase());
     let ends = [
         "example.com",
         "example.org",
@@ -139,10 +150,54 @@ fn set_aside(address: &str) -> bool {
         ".invalid",
         ".localhost",
     ];
-    domain.starts_with("example.")
+    let nobodys = domain.starts_with("example.")
         || domain.contains(".example.")
-        || ends.iter().any(|end| domain.ends_with(end))
+        || ends.iter().any(|end| domain.ends_with(end));
+    let start = address.as_ptr() as usize - text.as_ptr() as usize;
+    let quoted = text[..start].ends_with(['"', '\'', '`', '<', ':', '/']);
+    let role = local.trim_end_matches(|c: char| c.is_ascii_digit());
+    nobodys && (quoted || text.contains("```") || ROLES.contains(&role))
 }
+
+/// What addresses are called that are no person's.
+const ROLES: [&str; 36] = [
+    "info",
+    "support",
+    "help",
+    "contact",
+    "user",
+    "username",
+    "name",
+    "you",
+    "your",
+    "yourname",
+    "your.name",
+    "your_name",
+    "your.email",
+    "your_email",
+    "youremail",
+    "email",
+    "mail",
+    "me",
+    "someone",
+    "somebody",
+    "test",
+    "admin",
+    "hello",
+    "sales",
+    "noreply",
+    "no-reply",
+    "example",
+    "sample",
+    "foo",
+    "abc",
+    "office",
+    "service",
+    "team",
+    "press",
+    "billing",
+    "postmaster",
+];
 
 fn digits_of(text: &str) -> Vec<u32> {
     text.chars().filter_map(|c| c.to_digit(10)).collect()
@@ -179,18 +234,42 @@ fn is_my_number(text: &str, found: &str) -> bool {
         0 | 1 => 0,
         rest => 11 - rest,
     };
-    let named = ["マイナンバー", "個人番号", "My Number", "my number", "MyNumber", "my_number"];
+    let named = [
+        "マイナンバー",
+        "個人番号",
+        "My Number",
+        "my number",
+        "MyNumber",
+        "my_number",
+        "Individual Number",
+        "individual number",
+    ];
     let grouped = found.len() == 14;
     *check == wanted
         && digits.iter().any(|digit| *digit != 0)
         && (grouped || named.iter().any(|name| text.contains(name)))
 }
 
+/// Words beside a number that make it one to call, in lower case.
+const CALLED: [&str; 13] = [
+    "tel",
+    "phone",
+    "call",
+    "fax",
+    "mobile",
+    "cell",
+    "dial",
+    "number is",
+    "電話",
+    "携帯",
+    "連絡先",
+    "ファックス",
+    "お問い合わせ",
+];
+
 fn is_phone(text: &str, found: &str) -> bool {
     let count = found.chars().filter(|c| c.is_numeric()).count();
-    let international = found.starts_with(['+']) || found.starts_with("00");
-    let range = if international { 9..=15 } else { 10..=11 };
-    let fiction = found.contains("555-01") || found.contains("555.01");
+    let international = found.starts_with('+') || found.starts_with("00");
     // A sum or a date with dashes on both sides is no number to call.
     let start = found.as_ptr() as usize - text.as_ptr() as usize;
     let beside =
@@ -202,12 +281,24 @@ fn is_phone(text: &str, found: &str) -> bool {
     let next = rest.next();
     let goes_on =
         matches!(next, Some('-' | '.' | '/')) && rest.next().is_some_and(|c| c.is_ascii_digit());
+    if within || beside(before) || goes_on || next.is_some_and(|c| c.is_ascii_digit()) {
+        return false;
+    }
+    // Few digits, or digits without marks, can be anything: a word must say what they are.
+    let bare = found.bytes().all(|byte| byte.is_ascii_digit());
+    let american = !found.starts_with(['0', '０', '+', '(', '（']);
+    let spaced = american && found.contains(' ') && !found.contains('-');
+    let range = if international { 9..=15 } else { 10..=11 };
+    // Seven digits that telephone companies keep free for fiction.
+    if count == 7 && ["555-0", "555.0"].iter().any(|start| found.starts_with(start)) {
+        return false;
+    }
+    if count == 7 || (bare && count == 10) || spaced {
+        let near = text[..start].char_indices().rev().nth(24).map_or(0, |(at, _)| at);
+        let near = text[near..start].to_lowercase();
+        return CALLED.iter().any(|word| near.contains(word));
+    }
     range.contains(&count)
-        && !within
-        && !fiction
-        && !beside(before)
-        && !goes_on
-        && !next.is_some_and(|c| c.is_ascii_digit())
 }
 
 fn is_iban(text: &str) -> bool {
@@ -252,9 +343,18 @@ mod tests {
         assert_eq!(masked("Call (212) 736-5000 or +44 20 7946 0958."), "Call [PHONE] or [PHONE].");
         assert_eq!(masked("マイナンバーは123456789018です"), "マイナンバーは[MY_NUMBER]です");
         assert_eq!(masked("IBAN DE89 3704 0044 0532 0130 00"), "IBAN [IBAN]");
+        assert_eq!(masked("hanako.sato@example.com"), "[EMAIL]");
+        assert_eq!(masked("call 736-5000 or 1-800-736-5000"), "call [PHONE] or [PHONE]");
+        assert_eq!(masked("TEL: 0312345678, (03) 1234-5678"), "TEL: [PHONE], [PHONE]");
+        assert_eq!(masked("フリーダイヤル0120-123-456まで"), "フリーダイヤル[PHONE]まで");
+        assert_eq!(masked("電話（03）1234-5678"), "電話[PHONE]");
         for text in [
             "ask info@example.com",
-            "call 555-0100",
+            "office42@example.com",
+            "assert valid(\"bob@example.com\")",
+            "pages 736-5000",
+            "call 555-0142",
+            "It has 800 555 1234 parts",
             "4539 1488 0343 6468",
             "2023-10-05",
             "1234567890123",

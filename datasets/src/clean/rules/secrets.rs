@@ -3,6 +3,7 @@
 use aho_corasick::AhoCorasick;
 use regex::Regex;
 
+use crate::clean::glance::Glance;
 use crate::clean::record::Record;
 use crate::clean::rule::{Finding, Rule, Verdict};
 
@@ -14,7 +15,7 @@ pub(crate) struct Secrets {
     pattern: Regex,
 }
 
-const HINTS: [&str; 25] = [
+const HINTS: [&str; 27] = [
     "AKIA",
     "ASIA",
     "ghp_",
@@ -40,6 +41,8 @@ const HINTS: [&str; 25] = [
     "AccountKey=",
     "dop_v1_",
     "hooks.slack.com",
+    "gsk_",
+    "r8_",
 ];
 
 const PATTERN: &str = r"(?x)
@@ -61,6 +64,8 @@ const PATTERN: &str = r"(?x)
   | (?i:aws_secret(?:_access)?_key)[\x22'\ ]*[:=][\x22'\ ]*[0-9A-Za-z/+]{40}
   | AccountKey=[0-9A-Za-z/+]{60,}={0,2}
   | hooks\.slack\.com/services/T[0-9A-Z]{8,}/B[0-9A-Z]{8,}/[0-9A-Za-z]{20,}
+  | (?-u:\b)gsk_[0-9A-Za-z]{40,}(?-u:\b)
+  | (?-u:\b)r8_[0-9A-Za-z]{37,}(?-u:\b)
   | -----BEGIN\ (?:[A-Z]+\ )*PRIVATE\ KEY(?:\ BLOCK)?-----[\s\S]*?(?:-----END\ (?:[A-Z]+\ )*PRIVATE\ KEY(?:\ BLOCK)?-----|\z)";
 
 impl Secrets {
@@ -86,11 +91,12 @@ fn is_placeholder(key: &str) -> bool {
         "XXXXX",
         "YOUR",
         "PLACEHOLDER",
-        "12345678",
-        "ABCDEFGH",
         "*****",
         "....",
         "00000000",
+        "PLACE_HOLDER",
+        "INSERT",
+        "CHANGEME",
     ];
     if words.iter().any(|word| upper.contains(word)) {
         return true;
@@ -110,6 +116,9 @@ impl Rule for Secrets {
     }
 
     fn judge(&self, record: &mut Record) -> Verdict {
+        if !record.glance().has_any(const { Glance::those(b"0123456789-") }) {
+            return Verdict::Keep;
+        }
         let mut masked = None;
         for turn in &mut record.turns {
             while let Some((start, end)) = self.find(&turn.text) {

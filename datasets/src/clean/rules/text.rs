@@ -2,7 +2,7 @@
 
 use crate::clean::record::Record;
 use crate::clean::rule::{Finding, Rule, Verdict, around, excerpt};
-use crate::clean::text::repaired;
+use crate::clean::text::{is_lost, repaired};
 
 /// Puts misread text right; drops rows in which characters were lost.
 pub(crate) struct Text {
@@ -35,6 +35,9 @@ impl Rule for Text {
     }
 
     fn judge(&self, record: &mut Record) -> Verdict {
+        if record.glance().is_ascii() && !record.glance().has(b'&') {
+            return Verdict::Keep;
+        }
         let mut found = None;
         // Rows about HTML mean its spellings.
         let html = record.turns.iter().any(|turn| about_html(&turn.text));
@@ -48,8 +51,10 @@ impl Rule for Text {
                 turn.text = fixed;
                 found.get_or_insert(Finding::new("misread characters", &evidence));
             }
-            if let Some(at) = turn.text.find('\u{FFFD}') {
-                let evidence = around(&turn.text, at, at + 3);
+            if is_lost(&turn.text) {
+                let lost = turn.text.find(|c: char| !c.is_ascii());
+                let at = turn.text.find('\u{FFFD}').or(lost).unwrap_or_default();
+                let evidence = around(&turn.text, at, at);
                 return Verdict::Drop(Finding::new("characters were lost", &evidence));
             }
             if !html && let Some((fixed, entity)) = without_entities(&turn.text) {

@@ -15,6 +15,9 @@ impl Rule for Unicode {
     }
 
     fn judge(&self, record: &mut Record) -> Verdict {
+        if record.glance().is_ascii() {
+            return Verdict::Keep;
+        }
         let mut found = None;
         for turn in &mut record.turns {
             if turn.text.is_ascii() || is_nfc_quick(turn.text.chars()) == IsNormalized::Yes {
