@@ -44,44 +44,50 @@ def mixed() -> bytes:
     return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
 
 
-# Name: content, rows kept, lines quarantined.
+# Name: what makes the content, rows kept, lines quarantined (none: some).
 FILES = {
-    "bad_utf_8.jsonl": (around(b'{"instruction": "a", "output": "\xff\xfe b"}'), 2, [2]),
-    "byte_order_mark.jsonl": (b"\xef\xbb\xbf" + good(1), 1, []),
-    "carriage_returns.jsonl": (good(1).replace(b"\n", b"\r\n\r\n") + good(2), 2, []),
-    "nul.jsonl": (around(b'{"instruction": "a", \0\0\0"output": "b"}'), 2, [2]),
-    "utf_16.jsonl": (JAPANESE.encode("utf-16"), 1, []),
-    "shift_jis.jsonl": (JAPANESE.encode("shift_jis"), 1, []),
-    "euc_jp.jsonl": (JAPANESE.encode("euc_jp"), 1, []),
-    "lone_surrogate.jsonl": (around(rb'{"instruction": "a", "output": "b \ud83d"}'), 2, [2]),
-    "deep.jsonl": (around(b'{"a":' * 100_000 + b"1" + b"}" * 100_000), 2, [2]),
-    "many_values.jsonl": (around(b'{"instruction": "x", "output": [' + b"{}," * 2_500_000 + b"0]}"), 2, [2]),
-    "bomb.jsonl.gz": (gzip.compress(b" " * (512 << 20), 9), 0, [1]),
-    "bomb_in_a_row.jsonl.gz": (gzip.compress(around(b"{\"text\": \"" + b"a" * (128 << 20) + b"\"}"), 9), 2, None),
-    "cut.jsonl.gz": (gzip.compress(b"".join(map(good, range(50))))[:-9], 50, [51]),
-    "no_gzip.jsonl.gz": (b"\x1f\x8b not gzip at all", 0, [1]),
-    "mixed.jsonl": (mixed(), 6, [7, 8, 9, 10, 11, 12]),
-    "key_twice.jsonl": (around(b'{"instruction": "a", "output": "b", "output": "c"}'), 2, [2]),
-    "number.jsonl": (around(b'{"instruction": "a", "output": "b", "n": 1e999}'), 2, [2]),
-    "trailing_comma.jsonl": (around(b'{"instruction": "a", "output": "b",}'), 2, [2]),
-    "cut_list.json": (b"[" + good(1).strip() + b', {"instruction": "a', 1, None),
-    "open_quote.csv": (b'instruction,output\na,"' + b"x\n" * (9 << 20), 0, None),
-    "no_table.parquet": (b"PAR1 this is no table PAR1", 0, None),
-    "noise.jsonl": (bytes((n * 2654435761 >> 16) & 255 or 1 for n in range(4000)).replace(b"\n", b"x"), 0, [1]),
-    "empty.jsonl": (b"", 0, []),
+    "bad_utf_8.jsonl": (lambda: around(b'{"instruction": "a", "output": "\xff\xfe b"}'), 2, [2]),
+    "byte_order_mark.jsonl": (lambda: b"\xef\xbb\xbf" + good(1), 1, []),
+    "carriage_returns.jsonl": (lambda: good(1).replace(b"\n", b"\r\n\r\n") + good(2), 2, []),
+    "nul.jsonl": (lambda: around(b'{"instruction": "a", \0\0\0"output": "b"}'), 2, [2]),
+    "utf_16.jsonl": (lambda: JAPANESE.encode("utf-16"), 1, []),
+    "shift_jis.jsonl": (lambda: JAPANESE.encode("shift_jis"), 1, []),
+    "euc_jp.jsonl": (lambda: JAPANESE.encode("euc_jp"), 1, []),
+    "lone_surrogate.jsonl": (lambda: around(rb'{"instruction": "a", "output": "b \ud83d"}'), 2, [2]),
+    "deep.jsonl": (lambda: around(b'{"a":' * 100_000 + b"1" + b"}" * 100_000), 2, [2]),
+    "many_values.jsonl": (lambda: around(b'{"instruction": "x", "output": [' + b"{}," * 2_500_000 + b"0]}"), 2, [2]),
+    "bomb.jsonl.gz": (lambda: gzip.compress(b" " * (512 << 20), 1), 0, [1]),
+    "bomb_in_a_row.jsonl.gz": (lambda: gzip.compress(around(b"{\"text\": \"" + b"a" * (128 << 20) + b"\"}"), 1), 2, None),
+    "cut.jsonl.gz": (lambda: gzip.compress(b"".join(map(good, range(50))))[:-9], 50, [51]),
+    "no_gzip.jsonl.gz": (lambda: b"\x1f\x8b not gzip at all", 0, [1]),
+    "mixed.jsonl": (lambda: mixed(), 6, [7, 8, 9, 10, 11, 12]),
+    "key_twice.jsonl": (lambda: around(b'{"instruction": "a", "output": "b", "output": "c"}'), 2, [2]),
+    "number.jsonl": (lambda: around(b'{"instruction": "a", "output": "b", "n": 1e999}'), 2, [2]),
+    "trailing_comma.jsonl": (lambda: around(b'{"instruction": "a", "output": "b",}'), 2, [2]),
+    "cut_list.json": (lambda: b"[" + good(1).strip() + b', {"instruction": "a', 1, None),
+    "open_quote.csv": (lambda: b'instruction,output\na,"' + b"x\n" * (9 << 20), 0, None),
+    "no_table.parquet": (lambda: b"PAR1 this is no table PAR1", 0, None),
+    "noise.jsonl": (lambda: bytes((n * 2654435761 >> 16) & 255 or 1 for n in range(4000)).replace(b"\n", b"x"), 0, [1]),
+    "empty.jsonl": (lambda: b"", 0, []),
     "gigabyte_line.jsonl": (None, 2, [2]),
 }
 
 
-def write(path: pathlib.Path, content: bytes | None):
-    if content is not None:
-        path.write_bytes(content)
+def write(path: pathlib.Path, content):
+    """In a process of its own: what this one ever held would count as the peak of its children."""
+    child = os.fork()
+    if child:
+        assert os.waitpid(child, 0)[1] == 0, path
         return
+    if content is not None:
+        path.write_bytes(content())
+        os._exit(0)
     with path.open("wb") as file:
         file.write(good(1) + b'{"text": "')
         for _ in range(1024):
             file.write(b"a b c d " * (1 << 17))
         file.write(b'"}\n' + good(2))
+    os._exit(0)
 
 
 def run(path: pathlib.Path, out: pathlib.Path) -> tuple[int, int, str]:

@@ -21,8 +21,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 FT = os.environ.get("FT", str(HERE.parent.parent / "target/release/ft"))
 # File, shape, and how many of its rows may go for what is in them.
 DEMOS = [
-    ("alpaca_en_demo.json", "alpaca", 0.03),
-    ("alpaca_zh_demo.json", "alpaca", 0.03),
+    ("alpaca_en_demo.json", "alpaca", 0.06),
+    ("alpaca_zh_demo.json", "alpaca", 0.06),
     ("glaive_toolcall_en_demo.json", "sharegpt", 0.35),
     ("glaive_toolcall_zh_demo.json", "sharegpt", 0.35),
     ("dpo_en_demo.json", "preference", 0.2),
