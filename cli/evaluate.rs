@@ -1,5 +1,6 @@
 //! What a recipe measures at the end: the tuned model beside its base.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -19,6 +20,11 @@ const SLOTS: usize = 16;
 
 /// A bar on a terminal, and nothing elsewhere.
 pub(crate) fn bar(length: usize, what: &'static str) -> ProgressBar {
+    bar_of(length, what)
+}
+
+/// The same under any name.
+pub(crate) fn bar_of(length: usize, what: impl Into<Cow<'static, str>>) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }

@@ -10,6 +10,7 @@ mod chat;
 mod check;
 mod data;
 mod device;
+mod eval;
 mod evaluate;
 mod export;
 mod fetch;
@@ -54,6 +55,8 @@ enum Verb {
     Inspect(inspect::Args),
     /// Log-likelihood of each token of each row
     Score(score::Args),
+    /// Scores of a model on tasks: questions with right answers
+    Eval(Box<eval::Args>),
     /// Talk with a model, or have one answer
     Chat(chat::Args),
     /// Answer over HTTP, in the dialects of OpenAI, Anthropic and Ollama
@@ -84,6 +87,7 @@ fn main() -> ExitCode {
         Verb::Export(args) => export::run(args).map(|()| Done::All),
         Verb::Inspect(args) => inspect::run(args).map(|()| Done::All),
         Verb::Score(args) => score::run(args).map(|()| Done::All),
+        Verb::Eval(args) => eval::run(args).map(|()| Done::All),
         Verb::Chat(args) => chat::run(args).map(|()| Done::All),
         Verb::Serve(args) => serve::run(args),
         Verb::Audit(verb) => audit::run(verb).map(|()| Done::All),

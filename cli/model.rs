@@ -16,13 +16,13 @@ use crate::{device, source};
 #[derive(clap::Args)]
 pub(crate) struct ModelArgs {
     /// A folder, a `.gguf` file, a run folder, `hf:ORG/NAME` or `pypi:PACKAGE==VERSION/FILE`
-    model: String,
+    pub(crate) model: String,
     /// An adapter in PEFT's format, or the run folder that has one
     #[arg(long, value_name = "DIR")]
-    adapter: Option<PathBuf>,
+    pub(crate) adapter: Option<PathBuf>,
     /// `auto`, `cpu`, `wgpu` or `cuda:N`
     #[arg(long, default_value = "auto", value_parser = device::parse)]
-    device: DeviceChoice,
+    pub(crate) device: DeviceChoice,
 }
 
 /// A model that is ready to answer.
@@ -94,16 +94,24 @@ pub(crate) fn install(decoder: &mut Decoder, folder: &Path) -> Result<()> {
 
 /// Loads a model, and the adapter that is named or that belongs to it.
 pub(crate) fn load(args: &ModelArgs) -> Result<Loaded> {
-    let Base { mut decoder, tokenizer, template, located } = base(&args.model, args.device)?;
-    if let (Some(own), Some(other)) = (&located.adapter, &args.adapter) {
+    load_named(&args.model, args.adapter.as_deref(), args.device)
+}
+
+/// The same by its name and the folder of its adapter.
+pub(crate) fn load_named(
+    model: &str,
+    adapter: Option<&Path>,
+    device: DeviceChoice,
+) -> Result<Loaded> {
+    let Base { mut decoder, tokenizer, template, located } = base(model, device)?;
+    if let (Some(own), Some(other)) = (&located.adapter, adapter) {
         bail!(
-            "`{}` has an adapter, `{}`, and `--adapter {}` names another\n  = help: name the base model itself",
-            args.model,
+            "`{model}` has an adapter, `{}`, and `--adapter {}` names another\n  = help: name the base model itself",
             own.display(),
             other.display()
         );
     }
-    if let Some(folder) = args.adapter.as_ref().or(located.adapter.as_ref()) {
+    if let Some(folder) = adapter.or(located.adapter.as_deref()) {
         install(&mut decoder, folder)?;
     }
     Ok(Loaded { decoder, tokenizer, template })

@@ -36,6 +36,7 @@ pub mod text;
 
 pub use before::CleanedData;
 pub use error::CleanError;
+pub use language::language_of;
 pub use pipeline::{Output, clean};
 pub use plan::Plan;
 pub use record::{Record, Role, Turn};

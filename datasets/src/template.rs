@@ -25,7 +25,7 @@ use regex::Regex;
 use serde_json::{Map, Value as Json};
 
 pub use builtin::builtin_names;
-pub(crate) use clock::strftime;
+pub use clock::strftime;
 pub use error::TemplateError;
 pub use marks::{Rendered, Span, SpanKind, Turn};
 

@@ -312,7 +312,7 @@ pub fn score(rows: &[JsonRow], answers: &[String]) -> JsonFieldsReport {
 }
 
 /// Whether two values are the same: `1` and `1.0` are.
-fn same(one: &Value, other: &Value) -> bool {
+pub(crate) fn same(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Number(one), Value::Number(other)) => {
             one == other || one.as_f64() == other.as_f64()

@@ -5,6 +5,7 @@
 //! a token is in the vocabulary is for others to say.
 #![forbid(unsafe_code)]
 
+pub mod document;
 mod error;
 mod fields;
 pub mod keys;

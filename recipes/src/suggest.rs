@@ -23,7 +23,7 @@ pub(crate) fn nearest<'a>(
 }
 
 /// `did you mean` with the nearest candidate.
-pub(crate) fn did_you_mean<'a>(
+pub fn did_you_mean<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<String> {

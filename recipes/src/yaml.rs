@@ -14,29 +14,36 @@ const DEEPEST: usize = 64;
 
 /// Where a key or value stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Spot {
+pub struct Spot {
     /// `None` is the file, `Some(i)` the i-th `--set`.
     pub(crate) set: Option<usize>,
     /// Counted from 1.
-    pub(crate) line: usize,
+    pub line: usize,
     /// In characters, counted from 1.
-    pub(crate) column: usize,
+    pub column: usize,
     /// In characters; 1 for lists and maps.
-    pub(crate) width: usize,
+    pub width: usize,
 }
 
 /// A value.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Node {
-    pub(crate) at: Spot,
-    pub(crate) kind: Kind,
+pub struct Node {
+    /// Its place.
+    pub at: Spot,
+    /// What it is.
+    pub kind: Kind,
 }
 
 /// What a value is made of.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Kind {
-    /// A word or text; `plain` if it has no quotes, so that it may mean a number or nothing.
-    Scalar { text: String, plain: bool },
+pub enum Kind {
+    /// A word or text.
+    Scalar {
+        /// As it reads.
+        text: String,
+        /// Whether it has no quotes, so that it may mean a number or nothing.
+        plain: bool,
+    },
     /// `- a` or `[a]`.
     List(Vec<Node>),
     /// `a: b` or `{a: b}`.
@@ -45,9 +52,11 @@ pub(crate) enum Kind {
 
 /// A key of a map.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Key {
-    pub(crate) text: String,
-    pub(crate) at: Spot,
+pub struct Key {
+    /// The word.
+    pub text: String,
+    /// Its place.
+    pub at: Spot,
 }
 
 /// Something wrong with the YAML itself.
@@ -60,7 +69,7 @@ pub(crate) struct Fault {
 
 impl Node {
     /// Whether the value is empty, `~` or `null`: the same as an absent key.
-    pub(crate) fn is_null(&self) -> bool {
+    pub fn is_null(&self) -> bool {
         matches!(&self.kind, Kind::Scalar { text, plain: true }
             if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
     }
@@ -218,6 +227,11 @@ impl Builder {
             Some("str") => Ok(true),
             Some("int" | "float" | "bool" | "null" | "map" | "seq") => Ok(false),
             _ if tag.original() == "!" => Ok(true),
+            _ if tag.original() == "!function" => Err(Fault {
+                at,
+                what: "`!function` names code in Python, which is not run here".to_owned(),
+                help: Some("write it as a template".to_owned()),
+            }),
             _ => Err(Fault {
                 at,
                 what: format!("a recipe has no use for the tag `{}`", tag.original()),

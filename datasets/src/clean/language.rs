@@ -61,6 +61,35 @@ impl Language {
     }
 }
 
+/// The code of the language that a text is in, of two letters where there is one; none if the text
+/// does not say clearly.
+pub fn language_of(text: &str) -> Option<&'static str> {
+    match of(text)? {
+        Language::Japanese => Some("ja"),
+        Language::Han => Some("zh"),
+        Language::Cyrillic => None,
+        Language::Other(lang) => {
+            let three = lang.code();
+            let more = [
+                ("bn", "ben"),
+                ("gu", "guj"),
+                ("kn", "kan"),
+                ("ml", "mal"),
+                ("mr", "mar"),
+                ("ne", "nep"),
+                ("pa", "pan"),
+                ("ta", "tam"),
+                ("te", "tel"),
+                ("ur", "urd"),
+                ("fa", "pes"),
+                ("sw", "swa"),
+            ];
+            let all = SHORT.iter().copied().chain(more);
+            Some(all.into_iter().find(|(_, own)| *own == three).map_or(three, |(two, _)| two))
+        }
+    }
+}
+
 /// Two-letter codes.
 const SHORT: [(&str, &str); 30] = [
     ("en", "eng"),

@@ -14,6 +14,8 @@ pub enum Path {
     Chat,
     /// `/completions`
     Completions,
+    /// `/completions`, of which all choices are wanted as they are, and not a text alone
+    Scores,
     /// `/embeddings`
     Embeddings,
 }
@@ -23,7 +25,7 @@ impl Path {
     pub fn name(self) -> &'static str {
         match self {
             Self::Chat => "/chat/completions",
-            Self::Completions => "/completions",
+            Self::Completions | Self::Scores => "/completions",
             Self::Embeddings => "/embeddings",
         }
     }
@@ -136,6 +138,10 @@ pub(super) fn read(text: &str, path: Path) -> Result<Read, String> {
         return Ok(Read { text, finish: None, usage });
     }
     let choice = value.pointer("/choices/0").ok_or("no `choices`")?;
+    if path == Path::Scores {
+        let finish = choice.get("finish_reason").and_then(Value::as_str).map(str::to_owned);
+        return Ok(Read { text: value["choices"].to_string(), finish, usage });
+    }
     let content = match path {
         Path::Chat => choice.pointer("/message/content"),
         _ => choice.get("text"),

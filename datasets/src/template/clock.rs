@@ -45,7 +45,7 @@ fn add(out: &mut String, text: std::fmt::Arguments<'_>) {
 }
 
 /// `strftime` for the codes that chat templates use; others stay as they are.
-pub(crate) fn strftime(seconds: i64, format: &str) -> String {
+pub fn strftime(seconds: i64, format: &str) -> String {
     let (days, time) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let (year, month, day) = civil(days);
     let (hour, minute, second) = (time / 3600, time / 60 % 60, time % 60);
