@@ -187,3 +187,59 @@ fn is_punctuation(c: char) -> bool {
             | 0xff3b..=0xff3d | 0xff3f | 0xff5b | 0xff5d | 0xff5f..=0xff65),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn text(value: &Value) -> String {
+        value.as_str().unwrap().to_owned()
+    }
+
+    fn filtered(step: Step, answers: &[&str], doc: &Doc) -> Filtered {
+        let filter = Filter { name: "f".to_owned(), steps: vec![step] };
+        let answers: Vec<String> = answers.iter().map(ToString::to_string).collect();
+        Compiled::new(&filter).apply(&answers, doc)
+    }
+
+    #[test]
+    fn expressions_find_what_they_find_in_python() {
+        let golden: Value =
+            serde_json::from_str(include_str!("../tests/golden/judged.json")).unwrap();
+        for case in golden["regex"].as_array().unwrap() {
+            let step = Step::Regex {
+                pattern: text(&case["pattern"]),
+                group_select: case["group"].as_i64().unwrap(),
+                fallback: "[invalid]".to_owned(),
+            };
+            let found = filtered(step, &[&text(&case["answer"])], &Doc::new());
+            assert_eq!(found.text(), case["found"], "{case}");
+        }
+        for case in golden["choices"].as_array().unwrap() {
+            let step = Step::MultiChoiceRegex {
+                pattern: r"(\([A-Z]\))".to_owned(),
+                group_select: 0,
+                fallback: "[invalid]".to_owned(),
+                ignore_case: case["ignore_case"].as_bool().unwrap(),
+                ignore_punctuation: false,
+                regexes_to_ignore: Vec::new(),
+            };
+            let found = filtered(step, &[&text(&case["answer"])], case.as_object().unwrap());
+            assert_eq!(found.text(), case["found"], "{case}");
+        }
+    }
+
+    #[test]
+    fn of_several_answers_the_first_or_the_commonest_is_left() {
+        let answers = ["a", "b", "b", "a", "c"];
+        let none = Doc::new();
+        assert_eq!(filtered(Step::TakeFirst, &answers, &none), Filtered::One("a".to_owned()));
+        assert_eq!(filtered(Step::MajorityVote, &answers, &none).texts(), ["a"]);
+        assert_eq!(filtered(Step::TakeFirstK(2), &answers, &none).texts(), ["a", "b"]);
+        let doc = json!({"prompt": "def f():\n"});
+        let program = filtered(Step::BehindPrompt, &["    pass"], doc.as_object().unwrap());
+        assert_eq!(program.texts(), ["def f():\n    pass"]);
+    }
+}

@@ -299,3 +299,33 @@ fn two_responses(text: &str) -> bool {
     }
     matches!(found.as_slice(), [one, other] if one != other)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instructions_are_judged_as_the_harness_judges_them() {
+        let golden: Value =
+            serde_json::from_str(include_str!("../tests/golden/judged.json")).unwrap();
+        for case in golden["ifeval"].as_array().unwrap() {
+            let doc = case["doc"].as_object().unwrap();
+            let (strict, loose) = followed(doc, case["answer"].as_str().unwrap());
+            assert_eq!(Value::from(vec![strict[0], loose[0]]), case["judged"], "{case}");
+            assert_eq!(unknown(doc), None);
+        }
+    }
+
+    #[test]
+    fn sentences_end_where_another_begins() {
+        assert_eq!(sentences("One. Two! Is it three? Dr. Four has 1.5 of them."), 4);
+        assert_eq!(sentences("これは一つ。これは二つ。"), 2);
+        assert_eq!((sentences("no end"), sentences(" ")), (1, 0));
+    }
+
+    #[test]
+    fn an_unknown_instruction_is_told() {
+        let doc = serde_json::json!({"instruction_id_list": ["punctuation:no_comma", "punctuation:no_dots"]});
+        assert_eq!(unknown(doc.as_object().unwrap()).as_deref(), Some("punctuation:no_dots"));
+    }
+}

@@ -364,3 +364,49 @@ pub(crate) fn pooled_error(errors: &[f64], sizes: &[usize], weighted: bool) -> f
     let variance: f64 = sizes.iter().zip(errors).map(one).sum::<f64>() / (all - sizes.len()) as f64;
     (variance / all as f64).sqrt()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLOSE: f64 = 1e-12;
+
+    #[test]
+    fn rouge_is_that_of_rouge_score() {
+        let golden: Value =
+            serde_json::from_str(include_str!("../tests/golden/judged.json")).unwrap();
+        for case in golden["rouge"].as_array().unwrap() {
+            let found = rouge_l(case[0].as_str().unwrap(), case[1].as_str().unwrap());
+            assert!((found - case[2].as_f64().unwrap()).abs() < CLOSE, "{case}: {found}");
+        }
+        // Japanese, of which that package sees nothing.
+        assert!((rouge_l("猫が好き", "犬が好き") - 0.75).abs() < CLOSE);
+    }
+
+    #[test]
+    fn fields_are_compared_as_values_and_keys_must_be_the_right_ones() {
+        let target = r#"{"name": "Jo", "count": 2}"#;
+        for (text, valid, right) in [
+            (r#" {"count": 2.0, "name": "Jo"} "#, 1.0, 1.0),
+            (r#"{"name": "Jo"}"#, 0.0, 0.5),
+            (r#"{"name": "Al", "count": 2}"#, 1.0, 0.5),
+            ("Jo, 2", 0.0, 0.0),
+            ("[]", 0.0, 0.0),
+        ] {
+            assert!((json_valid(text, target) - valid).abs() < CLOSE, "{text}");
+            assert!((field_accuracy(text, target) - right).abs() < CLOSE, "{text}");
+        }
+        assert!((json_valid("{}", "any object will do") - 1.0).abs() < CLOSE);
+    }
+
+    #[test]
+    fn errors_of_groups_are_pooled_as_the_harness_pools_them() {
+        // lm_eval.api.metrics: pooled_sample_stderr([0.1, 0.2], [10, 30]), unweighted_mean_stderr.
+        assert!(
+            (pooled_error(&[0.1, 0.2], &[10, 30], true) - 0.153_254_174_837_957_22).abs() < CLOSE
+        );
+        assert!(
+            (pooled_error(&[0.1, 0.2], &[10, 30], false) - 0.111_803_398_874_989_5).abs() < CLOSE
+        );
+    }
+}

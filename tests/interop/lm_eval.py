@@ -78,7 +78,7 @@ def tasks_of(folder: pathlib.Path) -> TaskManager:
     return TaskManager(include_path=str(folder), include_defaults=False)
 
 
-def harness(model: str, arguments: dict, manager: TaskManager, limits: dict, kept) -> dict:
+def harness(model: str, arguments: dict, manager: TaskManager, limits: dict, kept, batch: int = 1) -> dict:
     """Samples of lm-eval by task, and its scores."""
     found = {}
     for task, limit in limits.items():
@@ -88,7 +88,8 @@ def harness(model: str, arguments: dict, manager: TaskManager, limits: dict, kep
             continue
         result = lm_eval.simple_evaluate(
             model=model, model_args=arguments, tasks=[f"local_{task}"], limit=limit, task_manager=manager,
-            bootstrap_iters=1, batch_size=1, log_samples=True, device="cpu",
+            bootstrap_iters=1, batch_size=batch, log_samples=True, device="cpu",
+            use_cache=str(kept / f"{model}-{task}") if kept else None,
         )
         found[task] = {"results": result["results"][f"local_{task}"], "samples": result["samples"][f"local_{task}"]}
         found[task] = json.loads(json.dumps(found[task], default=str))
@@ -164,6 +165,7 @@ def main() -> None:
     arguments.add_argument("--keep", type=pathlib.Path)
     arguments.add_argument("--gsm8k", type=int, default=50)
     arguments.add_argument("--choices", type=int, default=200)
+    arguments.add_argument("--batch", type=int, default=1, help="questions at once, for lm-eval's hf")
     arguments.add_argument("--tasks", default="arc_challenge,gsm8k")
     arguments.add_argument("--only-hf", action="store_true", help="run lm-eval's hf, keep its answers and end")
     given = arguments.parse_args()
@@ -181,7 +183,7 @@ def main() -> None:
         import torch
 
         torch.set_num_threads(given.threads)
-        hf = harness("hf", {"pretrained": str(weights), "dtype": "float32"}, manager, limits, given.keep)
+        hf = harness("hf", {"pretrained": str(weights), "dtype": "float32"}, manager, limits, given.keep, given.batch)
         if given.only_hf:
             return
         with Server(gguf) as server:
