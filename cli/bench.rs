@@ -6,7 +6,7 @@ use anyhow::{Result, bail, ensure};
 use ft_adapters::attach;
 use ft_datasets::loader::MicroBatch;
 use ft_kernels::device::process_memory;
-use ft_kernels::host::Precision;
+use ft_kernels::host::{Precision, place_of_largest};
 use ft_model::{Cache, Decoder, measured};
 use ft_recipes::{AdapterInit, AdapterSection, OptimizerKind, OptimizerSection, Targets};
 use ft_trainer::{Optimizer, StepOptions, gradients, parameters, step, values};
@@ -133,37 +133,32 @@ fn timed(tokens: usize, runs: u32, mut work: impl FnMut()) -> Measured {
 
 fn prompt(decoder: &Decoder, tokens: usize, runs: u32) -> Measured {
     let ids = ids(tokens, decoder.blueprint.vocabulary);
+    let mut logits = Vec::new();
     timed(tokens, runs, || {
         let mut cache = decoder.cache(tokens);
-        next(decoder, &mut cache, &ids);
+        next(decoder, &mut cache, &ids, &mut logits);
     })
 }
 
 fn generate(decoder: &Decoder, tokens: usize, runs: u32) -> Measured {
     let before = ids(BEFORE, decoder.blueprint.vocabulary);
     let mut read = decoder.cache(BEFORE + tokens);
-    let first = next(decoder, &mut read, &before);
+    let mut logits = Vec::new();
+    let first = next(decoder, &mut read, &before, &mut logits);
     timed(tokens, runs, || {
         let mut cache = read.prefix(BEFORE, BEFORE + tokens);
         let mut id = first;
         for _ in 0..tokens {
-            id = next(decoder, &mut cache, &[id]);
+            id = next(decoder, &mut cache, &[id], &mut logits);
         }
     })
 }
 
-/// Reads tokens and chooses the likeliest next one.
-fn next(decoder: &Decoder, cache: &mut Cache, ids: &[u32]) -> u32 {
-    let hidden = decoder.read(&mut [(cache, ids)]);
-    let logits = decoder.next_logits(hidden).into_data();
-    let logits = logits.as_slice::<f32>().unwrap_or_default();
-    let mut best = (0, f32::NEG_INFINITY);
-    for (id, logit) in (0u32..).zip(logits) {
-        if *logit > best.1 {
-            best = (id, *logit);
-        }
-    }
-    best.0
+/// Reads tokens and chooses the likeliest next one; `logits` is a buffer.
+fn next(decoder: &Decoder, cache: &mut Cache, ids: &[u32], logits: &mut Vec<f32>) -> u32 {
+    let last = u32::try_from(ids.len()).unwrap_or(u32::MAX).saturating_sub(1);
+    decoder.read_logits(&mut [(cache, ids)], &[last], logits);
+    u32::try_from(place_of_largest(logits)).unwrap_or(0)
 }
 
 fn train(decoder: &mut Decoder, tokens: usize, args: &TrainArgs) -> Result<Measured> {

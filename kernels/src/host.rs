@@ -271,6 +271,42 @@ pub fn scale_rows(by: &[f32], y: &mut [f32]) {
     by_rows(y, by.len(), &|_, y| multiply_columns(Isa::detect(), by, y));
 }
 
+multiversion! {
+    fn greatest(x: &[f32]) -> f32 {
+        math::largest(x)
+    }
+}
+
+multiversion! {
+    /// Whether any number of a block is this one.
+    fn has(block: &[f32], wanted: f32) -> bool {
+        let mut found = [false; 32];
+        let (whole, rest) = block.as_chunks::<32>();
+        for chunk in whole {
+            for (found, x) in found.iter_mut().zip(chunk) {
+                *found |= *x == wanted;
+            }
+        }
+        found.contains(&true) || rest.contains(&wanted)
+    }
+}
+
+/// The place of the largest number, the first of several; 0 if there is none above −∞. Numbers that are none are passed over.
+pub fn place_of_largest(x: &[f32]) -> usize {
+    const BLOCK: usize = 1 << 12;
+    let isa = Isa::detect();
+    let (mut best, mut start) = (f32::NEG_INFINITY, 0);
+    for (number, block) in x.chunks(BLOCK).enumerate() {
+        let here = greatest(isa, block);
+        if here > best {
+            (best, start) = (here, number * BLOCK);
+        }
+    }
+    let block = x[start..].chunks(64).position(|part| has(isa, part, best)).unwrap_or(0);
+    let from = start + 64 * block;
+    x[from..].iter().position(|x| *x == best).map_or(0, |at| from + at)
+}
+
 /// `cap · tanh(y / cap)`, element by element.
 pub fn softcap(cap: f32, y: &mut [f32]) {
     team::each_chunk(y, 1 << 14, &|_, y| cap_all(Isa::detect(), cap, y));

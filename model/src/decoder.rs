@@ -368,6 +368,23 @@ impl Decoder {
         self.read_rows(sequences, &rows)
     }
 
+    /// Reads new tokens as [`Decoder::read_rows`] does and puts the [`Decoder::next_logits`] of these rows into `logits`, `[rows, V]`.
+    ///
+    /// On a CPU nothing is allocated for a token if `logits` and the caches have room and passes of the size were made before.
+    pub fn read_logits(
+        &self,
+        sequences: &mut [(&mut Cache, &[u32])],
+        rows: &[u32],
+        logits: &mut Vec<f32>,
+    ) {
+        if !host::read_logits(self, sequences, rows, logits) {
+            let data = self.next_logits(self.read_rows(sequences, rows)).into_data();
+            logits.clear();
+            logits
+                .extend_from_slice(data.as_slice::<f32>().expect("logits are f32 on every device"));
+        }
+    }
+
     /// As [`Decoder::read`], but returns the hidden states of any of the new tokens, `[rows, D]`:
     /// row 0 is the first sequence's first new token.
     ///

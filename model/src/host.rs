@@ -143,6 +143,8 @@ struct Workspace {
     fused: Vec<f32>,
     y: Vec<f32>,
     spare: Vec<f32>,
+    /// Of the rows whose logits are wanted, after the last norm.
+    hidden: Vec<f32>,
     multiplier: Multiplier,
     clock: Option<Clock>,
 }
@@ -180,6 +182,22 @@ pub(crate) fn read_rows(
         lap(&mut workspace.clock, Part::Between);
     });
     true
+}
+
+/// [`Decoder::read_logits`]. False, and nothing done, where [`read_rows`] or [`logits`] would do nothing.
+pub(crate) fn read_logits(
+    decoder: &Decoder,
+    sequences: &mut [(&mut Cache, &[u32])],
+    rows: &[u32],
+    out: &mut Vec<f32>,
+) -> bool {
+    if decoder.head_is_trained() {
+        return false;
+    }
+    let mut hidden = WORKSPACE.with_borrow_mut(|workspace| std::mem::take(&mut workspace.hidden));
+    let done = read_rows(decoder, sequences, rows, &mut hidden) && logits(decoder, &hidden, out);
+    WORKSPACE.with_borrow_mut(|workspace| workspace.hidden = hidden);
+    done
 }
 
 /// [`Decoder::next_logits`] of `hidden [rows, D]`. False, and nothing done, if the head is trained.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use ft_kernels::host::place_of_largest;
+
 /// How a token is chosen. Penalties come first, then temperature, then the cuts in the order in
 /// which they stand here.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -281,16 +283,7 @@ const LANES: usize = 16;
 
 /// The first of the largest.
 pub(crate) fn argmax(logits: &[f32]) -> u32 {
-    let mut most = [f32::NEG_INFINITY; LANES];
-    let (whole, rest) = logits.as_chunks::<LANES>();
-    for logits in whole {
-        for (most, logit) in most.iter_mut().zip(logits) {
-            *most = if *logit > *most { *logit } else { *most };
-        }
-    }
-    let most = most.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
-    let at = logits.iter().position(|logit| *logit >= most).unwrap_or(0);
-    u32::try_from(at).expect("a vocabulary has fewer than 2³² tokens")
+    u32::try_from(place_of_largest(logits)).expect("a vocabulary has fewer than 2³² tokens")
 }
 
 /// Whether any is no number.
