@@ -1,8 +1,9 @@
 //! Each product as a share of what this machine can do: `cargo bench --workspace --bench shares`.
 //!
 //! Many rows are bound by arithmetic: GFLOP/s beside the `gemm` crate's f32 product of the same dense matrix, which
-//! neither decodes nor adds an adapter. One row is bound by reading the weights: GB/s beside a plain sum over memory of
-//! 256 MiB and over as many bytes as the matrix has. The least time of many is taken on both sides, turn by turn.
+//! neither decodes nor adds an adapter. One row is bound by reading the weights: GB/s beside a plain sum over
+//! as many bytes as the matrix has, in floats, as in training, and with activations in eight bits, as in inference.
+//! The least time of many is taken on all sides, turn by turn.
 #![expect(clippy::print_stdout, reason = "a bench prints its table")]
 
 use std::hint::black_box;
@@ -12,6 +13,7 @@ use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
 use burn::backend::ops::FloatTensorOps;
 use burn::tensor::TensorData;
+use ft_kernels::host::{Multiplier, Precision, Product};
 use ft_kernels::packed_matmul::PackedMatmul;
 use ft_kernels::{Compute, Format, Packed};
 use rayon::prelude::*;
@@ -21,6 +23,18 @@ const SHAPES: [[usize; 2]; 5] = [[576, 576], [1536, 576], [576, 1536], [8192, 57
 
 const FORMATS: [Format; 5] =
     [Format::F32, Format::Q8_0, Format::Q4_1, Format::Q4K, Format::Nf4 { double_quant: true }];
+
+/// More formats, whose codes single rows are multiplied with where they lie.
+const READ_IN_PLACE: [Format; 8] = [
+    Format::Q4_0,
+    Format::Q5_0,
+    Format::Q5_1,
+    Format::Q2K,
+    Format::Q3K,
+    Format::Q5K,
+    Format::Q6K,
+    Format::Iq4Nl,
+];
 
 /// Turns of each pair.
 const TURNS: usize = 9;
@@ -111,14 +125,15 @@ fn read(words: &[u64]) -> u64 {
 
 fn one_row() {
     println!("\none row: GB/s of packed weights, and the share of reading as many bytes");
-    println!("| matrix | format | MiB | reading | f32 | share |");
-    println!("|---|---|---|---|---|---|");
+    println!("| matrix | format | MiB | reading | f32 | share | int8 | share |");
+    println!("|---|---|---|---|---|---|---|---|");
     for [n, k] in [[49152, 576], [8192, 4096]] {
         let dense = numbers(n * k);
-        for format in FORMATS {
+        for format in [&FORMATS[..], &READ_IN_PLACE].concat() {
             let Ok(weight) = Packed::quantize(format, n, k, &dense) else { continue };
             let words = vec![1u64; weight.bytes() / 8];
-            let x = matrix(1, k);
+            let (x, floats) = (matrix(1, k), numbers(k));
+            let (mut multiplier, mut y) = (Multiplier::default(), vec![0.0; n]);
             let times = least(&mut [
                 Box::new(|| {
                     black_box(read(black_box(&words)));
@@ -126,14 +141,20 @@ fn one_row() {
                 Box::new(|| {
                     black_box(Flex::packed_matmul(black_box(x.clone()), weight.clone()));
                 }),
+                Box::new(|| {
+                    let mut products = [Product { weight: &weight, y: &mut y }];
+                    multiplier.multiply(black_box(&floats), Precision::EightBit, &mut products);
+                }),
             ]);
-            let rate = |time: f64| weight.bytes() as f64 / time / 1e9;
+            let rate = |time: f64| (weight.bytes() as f64) / time / 1e9;
             println!(
-                "| {n}×{k} | {format} | {} | {:.1} | {:.1} | {:.0} % |",
+                "| {n}×{k} | {format} | {} | {:.1} | {:.1} | {:.0} % | {:.1} | {:.0} % |",
                 weight.bytes() >> 20,
                 rate(times[0]),
                 rate(times[1]),
                 100.0 * times[0] / times[1],
+                rate(times[2]),
+                100.0 * times[0] / times[2],
             );
         }
     }

@@ -45,6 +45,7 @@ mod heap;
 mod lookup;
 pub(crate) mod math;
 pub(crate) mod panels;
+pub(crate) mod round;
 pub(crate) mod team;
 mod tiles;
 pub(crate) mod translate;

@@ -28,22 +28,31 @@ pub(crate) struct Activations {
 /// Rows that one task rounds.
 const TASK_ROWS: usize = 8;
 
-/// Where one row's numbers go.
-struct Row<'a> {
-    codes: &'a mut [i8],
-    scales: &'a mut [f32],
-    half_sums: &'a mut [i32],
-    sums: &'a mut [i32],
-    half_shares: &'a mut [f32],
-    shares: &'a mut [f32],
+/// Blocks whose largest number is not above it are taken as zeros: they are nothing beside any other.
+pub(crate) const LEAST: f32 = 1e-30;
+
+/// Where one row's numbers go; see [`Activations`].
+pub(crate) struct Row<'a> {
+    pub(crate) codes: &'a mut [i8],
+    pub(crate) scales: &'a mut [f32],
+    pub(crate) half_sums: &'a mut [i32],
+    pub(crate) sums: &'a mut [i32],
+    pub(crate) half_shares: &'a mut [f32],
+    pub(crate) shares: &'a mut [f32],
+}
+
+fn round_row(isa: Isa, x: &[f32], mut row: Row<'_>) {
+    #[cfg(target_arch = "x86_64")]
+    if crate::cpu::round::row(isa, x, &mut row) {
+        return;
+    }
+    plain_row(isa, x, row);
 }
 
 multiversion! {
     /// One row. `1.5 · 2²³` added to a small number leaves it, rounded to even, in the low bits.
-    fn round_row(x: &[f32], row: Row<'_>) {
+    fn plain_row(x: &[f32], row: Row<'_>) {
         const SHIFT: f32 = 12_582_912.0;
-        /// Blocks below it are nothing beside any other.
-        const LEAST: f32 = 1e-30;
         let mut last = [0.0f32; BLOCK];
         let (whole, rest) = x.as_chunks::<BLOCK>();
         last[..rest.len()].copy_from_slice(rest);
@@ -108,15 +117,8 @@ impl Activations {
     /// If `x` is not of that size.
     pub(crate) fn round(&mut self, x: &[f32], cols: usize) {
         assert!(cols > 0 && x.len().is_multiple_of(cols), "whole rows of {cols}");
-        let (rows, blocks) = (x.len() / cols, cols.div_ceil(BLOCK));
-        (self.rows, self.cols, self.blocks) = (rows, cols, blocks);
-        let count = rows * blocks;
-        self.codes.resize(count * BLOCK, 0);
-        self.scales.resize(count, 0.0);
-        self.half_sums.resize(count * 2, 0);
-        self.sums.resize(count, 0);
-        self.half_shares.resize(count * 2, 0.0);
-        self.shares.resize(count, 0.0);
+        self.fit(x.len() / cols, cols);
+        let (rows, blocks) = (self.rows, self.blocks);
         let isa = Isa::detect();
         if rows <= TASK_ROWS {
             for (x, row) in x.chunks_exact(cols).zip(self.rows_of(blocks)) {
@@ -130,6 +132,19 @@ impl Activations {
                 round_row(isa, x, row.again());
             }
         });
+    }
+
+    /// Room for rows of this width.
+    fn fit(&mut self, rows: usize, cols: usize) {
+        let blocks = cols.div_ceil(BLOCK);
+        (self.rows, self.cols, self.blocks) = (rows, cols, blocks);
+        let count = rows * blocks;
+        self.codes.resize(count * BLOCK, 0);
+        self.scales.resize(count, 0.0);
+        self.half_sums.resize(count * 2, 0);
+        self.sums.resize(count, 0);
+        self.half_shares.resize(count * 2, 0.0);
+        self.shares.resize(count, 0.0);
     }
 
     /// Where each row's numbers go.
@@ -163,5 +178,34 @@ impl Activations {
             }
         }
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_instruction_set_rounds_to_the_same_bits() {
+        let x: Vec<f32> = (0..32 * 7 + 9)
+            .map(|i| {
+                let x = (i as f32 * 0.37).sin();
+                // A block of zeros, one of numbers next to nothing, halves that tie.
+                [x * 30.0, 0.0, x * 1e-37, (x * 8.0).round() * 0.5, 127.0, -x, x][i / 32 % 7]
+            })
+            .collect();
+        let isas: Vec<Isa> = Isa::available().collect();
+        let mut all = Vec::new();
+        for isa in isas {
+            let mut rounded = Activations::default();
+            rounded.fit(1, x.len());
+            let row = rounded.rows_of(rounded.blocks).next().unwrap();
+            round_row(isa, &x, row);
+            let Activations { codes, scales, half_sums, sums, half_shares, shares, .. } = rounded;
+            let bits = |x: Vec<f32>| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            all.push((codes, bits(scales), half_sums, sums, bits(half_shares), bits(shares)));
+        }
+        assert!(all.windows(2).all(|pair| pair[0] == pair[1]));
+        assert!(all[0].3.iter().any(|sum| *sum != 0));
     }
 }

@@ -9,7 +9,9 @@
 //! whose levels are no whole numbers, are taken as multiples of 1/32512 of the largest.
 //!
 //! Matrices are laid anew for this ([`Laid`]), losslessly and in as many bytes as the file has (up to four in a hundred more): 16
-//! rows side by side, so that a register holds the sums of 16 outputs and no sum runs across a register.
+//! rows side by side, so that a register holds the sums of 16 outputs and no sum runs across a register. Many rows pass by tiles
+//! that are unpacked to bytes in cache; a few rows meet the codes where they lie, because then the memory is what there is to wait
+//! for.
 //!
 //! An output is summed in one order, whatever stands beside it: its bits do not depend on the number of rows of activations
 //! or of threads, nor on the instruction set.
@@ -23,7 +25,7 @@ mod layout;
 mod product;
 mod unpack;
 
-pub(crate) use activations::Activations;
+pub(crate) use activations::{Activations, LEAST, Row};
 pub(crate) use laid::Laid;
 pub(crate) use layout::Layout;
 pub(crate) use product::products;

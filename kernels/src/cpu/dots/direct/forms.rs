@@ -7,6 +7,8 @@
 
 use std::arch::x86_64::*;
 
+use crate::formats::{iq4_nl, mxfp4};
+
 /// A format whose codes can be taken from a laid block in registers.
 pub(super) trait Form {
     /// Words of codes in a block.
@@ -89,6 +91,87 @@ impl<const MINS: bool> Form for Nibbles<MINS> {
             let min = if MINS { half(meta, 1) } else { _mm512_setzero_ps() };
             [half(meta, 0), min]
         }
+    }
+}
+
+/// Whole levels with `zero` added, one for each code of four bits.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "levels are small whole numbers, and none is below -zero"
+)]
+const fn table(levels: &[f32; 16], zero: u8) -> [u8; 16] {
+    let mut table = [0; 16];
+    let mut at = 0;
+    while at < 16 {
+        table[at] = (levels[at] + zero as f32) as u8;
+        at += 1;
+    }
+    table
+}
+
+/// What stands for codes of four bits.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn look_up(table: &[u8; 16], codes: __m512i) -> __m512i {
+    // SAFETY: 16 bytes are read from an array of 16 bytes.
+    let table = unsafe { _mm_loadu_si128(table.as_ptr().cast()) };
+    _mm512_shuffle_epi8(_mm512_broadcast_i32x4(table), codes)
+}
+
+/// `IQ4_NL`.
+pub(super) struct Levels;
+
+impl Form for Levels {
+    const WORDS: usize = 4;
+    const META: usize = 2;
+    const GROUPS: usize = 1;
+    const MINS: bool = false;
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    unsafe fn quad(codes: *const u8, group: usize, quad: usize) -> __m512i {
+        const TABLE: [u8; 16] = table(&iq4_nl::LEVELS, 128);
+        // SAFETY: inside the block, by the caller.
+        look_up(&TABLE, unsafe { Nibbles::<false>::quad(codes, group, quad) })
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    unsafe fn factors(meta: *const u8, _group: usize) -> [__m512; 2] {
+        // SAFETY: inside the block, by the caller.
+        [unsafe { half(meta, 0) }, _mm512_setzero_ps()]
+    }
+}
+
+/// `MXFP4`.
+pub(super) struct Powers;
+
+impl Form for Powers {
+    const WORDS: usize = 4;
+    const META: usize = 1;
+    const GROUPS: usize = 1;
+    const MINS: bool = false;
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    unsafe fn quad(codes: *const u8, group: usize, quad: usize) -> __m512i {
+        const TABLE: [u8; 16] = table(&mxfp4::LEVELS, 12);
+        // SAFETY: inside the block, by the caller.
+        look_up(&TABLE, unsafe { Nibbles::<false>::quad(codes, group, quad) })
+    }
+
+    /// As `mxfp4::half_scale`.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    unsafe fn factors(meta: *const u8, _group: usize) -> [__m512; 2] {
+        // SAFETY: inside the block, by the caller.
+        let exponents = _mm512_cvtepu8_epi32(unsafe { bytes(meta, 0) });
+        let normal = _mm512_slli_epi32::<23>(_mm512_sub_epi32(exponents, _mm512_set1_epi32(1)));
+        let denormal = _mm512_sllv_epi32(_mm512_set1_epi32(0x0020_0000), exponents);
+        let least = _mm512_cmplt_epi32_mask(exponents, _mm512_set1_epi32(2));
+        let scales = _mm512_mask_mov_epi32(normal, least, denormal);
+        [_mm512_castsi512_ps(scales), _mm512_setzero_ps()]
     }
 }
 

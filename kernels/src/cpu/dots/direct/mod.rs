@@ -14,7 +14,7 @@ mod forms;
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use self::forms::{Bytes, FiveK, Fives, Form, FourK, Nibbles, SixK, ThreeK, TwoK};
+use self::forms::{Bytes, FiveK, Fives, Form, FourK, Levels, Nibbles, Powers, SixK, ThreeK, TwoK};
 use super::rows::Rows;
 use super::{Activations, Lanes, Layout};
 use crate::formats::Format;
@@ -25,8 +25,9 @@ const AHEAD: usize = 4096;
 
 /// Whether a format can be read this way.
 pub(super) fn reads(format: Format) -> bool {
-    use Format::{Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
-    matches!(format, Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0 | Q2K | Q3K | Q4K | Q5K | Q6K)
+    use Format::{Iq4Nl, Mxfp4, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
+    matches!(format, Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0)
+        || matches!(format, Q2K | Q3K | Q4K | Q5K | Q6K | Iq4Nl | Mxfp4)
 }
 
 /// The sums of one tile for some rows.
@@ -54,6 +55,8 @@ pub(super) unsafe fn sums(
             Format::Q4K => all::<FourK, 8>(layout, tile, x, rows, sums),
             Format::Q5K => all::<FiveK, 8>(layout, tile, x, rows, sums),
             Format::Q6K => all::<SixK, 4>(layout, tile, x, rows, sums),
+            Format::Iq4Nl => all::<Levels, 8>(layout, tile, x, rows, sums),
+            Format::Mxfp4 => all::<Powers, 8>(layout, tile, x, rows, sums),
             format => unreachable!("{format} is not read in place"),
         }
     }
@@ -100,14 +103,14 @@ unsafe fn kernel<F: Form, const M: usize, const QUADS: usize>(
     let blocks = tile.codes.chunks_exact(64 * F::WORDS).zip(tile.meta.chunks_exact(16 * F::META));
     for (block, (codes, meta)) in blocks.enumerate() {
         let (codes, meta) = (codes.as_ptr(), meta.as_ptr());
-        for line in 0..F::WORDS {
-            // Changes nothing, wherever it leads.
-            _mm_prefetch::<_MM_HINT_T0>(codes.wrapping_add(AHEAD + 64 * line).cast());
-        }
+        // What is fetched ahead changes nothing, wherever it leads. Lines are asked for evenly: many at once would wait for each other.
         for line in 0..F::META.div_ceil(4) {
             _mm_prefetch::<_MM_HINT_T0>(meta.wrapping_add(AHEAD + 64 * line).cast());
         }
         for group in 0..F::GROUPS {
+            for line in group * F::WORDS / F::GROUPS..(group + 1) * F::WORDS / F::GROUPS {
+                _mm_prefetch::<_MM_HINT_T0>(codes.wrapping_add(AHEAD + 64 * line).cast());
+            }
             let at = block * F::GROUPS + group;
             // SAFETY: the block is whole, and `x` has `M` rows of as many groups, by the caller.
             unsafe {
