@@ -278,16 +278,16 @@ multiversion! {
 }
 
 multiversion! {
-    /// Whether any number of a block is this one.
-    fn has(block: &[f32], wanted: f32) -> bool {
+    /// Whether any number of a block is as large.
+    fn reaches(block: &[f32], least: f32) -> bool {
         let mut found = [false; 32];
         let (whole, rest) = block.as_chunks::<32>();
         for chunk in whole {
             for (found, x) in found.iter_mut().zip(chunk) {
-                *found |= *x == wanted;
+                *found |= *x >= least;
             }
         }
-        found.contains(&true) || rest.contains(&wanted)
+        found.contains(&true) || rest.iter().any(|x| *x >= least)
     }
 }
 
@@ -302,9 +302,9 @@ pub fn place_of_largest(x: &[f32]) -> usize {
             (best, start) = (here, number * BLOCK);
         }
     }
-    let block = x[start..].chunks(64).position(|part| has(isa, part, best)).unwrap_or(0);
+    let block = x[start..].chunks(64).position(|part| reaches(isa, part, best)).unwrap_or(0);
     let from = start + 64 * block;
-    x[from..].iter().position(|x| *x == best).map_or(0, |at| from + at)
+    x[from..].iter().position(|x| *x >= best).map_or(0, |at| from + at)
 }
 
 /// `cap · tanh(y / cap)`, element by element.
@@ -363,4 +363,25 @@ pub fn embed(ids: &[u32], table: &Packed, scale: f32, y: &mut [f32]) {
             }
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::place_of_largest;
+
+    #[test]
+    fn the_largest_number_is_found_where_it_first_stands() {
+        let mut x: Vec<f32> = (0..20_000u16).map(|at| (f32::from(at) * 0.7).sin()).collect();
+        for at in [0, 1, 63, 64, 4095, 4096, 9999, 19_999] {
+            let old = std::mem::replace(&mut x[at], 3.0);
+            assert_eq!(place_of_largest(&x), at);
+            let second = std::mem::replace(&mut x[19_999], 3.0);
+            assert_eq!(place_of_largest(&x), at, "the first of two");
+            (x[19_999], x[at]) = (second, old);
+        }
+        let hidden = [f32::NEG_INFINITY, f32::NAN, -1.0, f32::NEG_INFINITY, -1.0];
+        assert_eq!(place_of_largest(&hidden), 2);
+        assert_eq!(place_of_largest(&[f32::NEG_INFINITY; 3]), 0);
+        assert_eq!(place_of_largest(&[]), 0);
+    }
 }

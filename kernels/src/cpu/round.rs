@@ -44,11 +44,8 @@ unsafe fn all(x: &[f32], row: &mut Row<'_>) {
             let left = x.len().saturating_sub(from).min(16);
             let mask = (1u32 << left).wrapping_sub(1) & 0xffff;
             let at = x.as_ptr().wrapping_add(from);
-            #[expect(clippy::cast_possible_truncation, reason = "sixteen bits")]
             // SAFETY: masked lanes are inside `x`.
-            unsafe {
-                _mm512_maskz_loadu_ps(mask as u16, at)
-            }
+            unsafe { _mm512_maskz_loadu_ps(mask as u16, at) }
         };
         let halves = [load(from), load(from + 16)];
         // What is not a number counts as zero: `max` takes its second operand then.
