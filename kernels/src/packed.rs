@@ -378,8 +378,8 @@ impl Packed {
         }
     }
 
-    /// The matrix laid for products of integers, if its format has codes. Laid at the first call; a mapped file's pages are then
-    /// left to the system again.
+    /// The matrix laid for products of integers, if its format has codes. Laid at the first call; a mapped file's pages are left to
+    /// the system again on the way.
     pub(crate) fn laid(&self) -> Option<&Laid> {
         let laid = self.inner.laid.get_or_init(|| {
             let laid = Laid::of(self);

@@ -37,6 +37,8 @@ enum Apart {
 
 /// Tiles that one task lays.
 const TASK_TILES: usize = 4;
+/// Bytes that are laid before the pages of the file that they come from are left to the system.
+const SLAB: usize = 16 << 20;
 
 impl Laid {
     /// None if the format has no codes, or if NF4's and FP4's blocks run over the ends of rows.
@@ -75,14 +77,15 @@ impl Laid {
         let tile = tile_bytes(layout, blocks);
         let mut bytes = Pages::zeroed(rows.div_ceil(LANES) * tile);
         let row_bytes = if layout.format == Format::Int8 { cols } else { blocks * layout.bytes };
-        team::each_chunk(&mut bytes, TASK_TILES * tile, &|task, tiles| {
+        let slab_tiles = (SLAB / tile).next_multiple_of(TASK_TILES).max(TASK_TILES);
+        let lay = |first_tile: usize, tiles: &mut [u8]| {
             let mut words = [0u32; MOST_WORDS];
             let mut meta = [0u8; MOST_META];
             let mut filled = [0u8; 32];
             let (words, meta) = (&mut words[..layout.words], &mut meta[..layout.meta]);
             for (at, tile) in tiles.chunks_exact_mut(tile).enumerate() {
                 let (tile_codes, tile_meta) = tile.split_at_mut(blocks * layout.code_bytes());
-                let first = (task * TASK_TILES + at) * LANES;
+                let first = (first_tile + at) * LANES;
                 for row in first..(first + LANES).min(rows) {
                     let own = &codes[row * row_bytes..(row + 1) * row_bytes];
                     for block in 0..blocks {
@@ -118,7 +121,20 @@ impl Laid {
                     }
                 }
             }
-        });
+        };
+        for (slab, tiles) in bytes.chunks_mut(slab_tiles * tile).enumerate() {
+            let first_tile = slab * slab_tiles;
+            team::each_chunk(tiles, TASK_TILES * tile, &|task, tiles| {
+                lay(first_tile + task * TASK_TILES, tiles);
+            });
+            // A large matrix should not stand twice in memory.
+            let own = first_tile * LANES..((first_tile + slab_tiles) * LANES).min(rows);
+            if let Some(blocks) = weight.blocks()
+                && let Some(part) = blocks.slice(own.start * row_bytes, own.len() * row_bytes)
+            {
+                part.release();
+            }
+        }
         Some(Self { layout, rows, blocks, bytes, apart })
     }
 
