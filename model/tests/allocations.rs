@@ -1,6 +1,4 @@
 //! Nothing is allocated for a token: a program of its own, because the allocator is everyone's.
-#![expect(clippy::unwrap_used, reason = "a test's helper may panic")]
-
 use std::path::Path;
 
 use ft_kernels::Format;
