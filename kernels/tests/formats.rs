@@ -225,6 +225,61 @@ fn searched_formats_beat_their_plain_relatives() {
     assert!(error(Format::Q2K) < 0.35, "q2_k");
 }
 
+/// Nearly normal numbers: the sum of twelve even ones.
+fn normal(count: usize, seed: u32) -> Vec<f32> {
+    noise(12 * count, seed).chunks(12).map(|twelve| twelve.iter().sum::<f32>() * 0.02).collect()
+}
+
+#[test]
+fn columns_that_matter_are_kept_better_and_the_others_not_given_up() {
+    let (rows, cols) = (16, 576 * 4);
+    let values = normal(rows * cols, 5);
+    // From 0.02 to 50.
+    let importance: Vec<f32> = normal(cols, 17).iter().map(|v| (v * 60.0).exp()).collect();
+    let searched = [
+        Format::Q4_0,
+        Format::Q4_1,
+        Format::Q5_0,
+        Format::Q5_1,
+        Format::Iq4Nl,
+        Format::Q2K,
+        Format::Q3K,
+        Format::Q4K,
+        Format::Q5K,
+        Format::Q6K,
+    ];
+    for format in searched {
+        let errors = |weights: Option<&[f32]>| {
+            let packed = Packed::quantize_weighted(format, rows, cols, &values, weights).unwrap();
+            let (mut plain, mut weighed) = (0.0, 0.0);
+            for (at, (a, b)) in values.iter().zip(decode(&packed)).enumerate() {
+                let missed = (f64::from(*a) - f64::from(b)).powi(2);
+                plain += missed;
+                weighed += missed * f64::from(importance[at % cols]);
+            }
+            (plain, weighed)
+        };
+        let (alike, known) = (errors(None), errors(Some(&importance)));
+        assert!(known.1 < 0.97 * alike.1, "{format}: {known:?} beside {alike:?}");
+        assert!(known.0 < 1.25 * alike.0, "{format}: {known:?} beside {alike:?}");
+    }
+}
+
+#[test]
+fn codes_of_one_bit_less_are_found_again() {
+    let base = normal(64 * 32, 23);
+    let coarse = Packed::quantize(Format::Q4_1, 1, base.len(), &base).unwrap();
+    let values = decode(&coarse);
+    let ones = vec![1.0; values.len()];
+    for format in [Format::Q4_1, Format::Q5_1] {
+        let again =
+            Packed::quantize_weighted(format, 1, values.len(), &values, Some(&ones)).unwrap();
+        let worst =
+            values.iter().zip(decode(&again)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst < 1e-3, "{format}: {worst}");
+    }
+}
+
 #[test]
 fn blocks_of_zeros_and_denormals_decode_to_almost_nothing() {
     for format in Format::ALL {

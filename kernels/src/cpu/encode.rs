@@ -3,7 +3,7 @@
 //! All ways give the same bits: nothing is contracted, and every sum has its order written out.
 
 use super::{Isa, multiversion};
-use crate::formats::search::{Even, Turned};
+use crate::formats::search::{AT_ONCE, Even, Turned};
 use crate::formats::{
     Format, float16, iq4_nl, mxfp4, q2_k, q3_k, q4_0, q4_1, q4_k, q5_0, q5_1, q5_k, q6_k, q8_0,
 };
@@ -31,7 +31,6 @@ plain_loops! {
     q4_1_loop = q4_1;
     q5_0_loop = q5_0;
     q5_1_loop = q5_1;
-    iq4_nl_loop = iq4_nl;
     mxfp4_loop = mxfp4;
 }
 
@@ -69,27 +68,43 @@ group_loops! {
     q6_k_loop, q6_k_weighed = q6_k, 16 of 16;
 }
 
-macro_rules! weighed_loops {
-    ($($name:ident = $module:ident;)*) => {$(
+/// Small blocks that are searched side by side; the last ones of a row have zeros beside them.
+macro_rules! side_by_side_loops {
+    ($($name:ident = $module:ident::$encode:ident;)*) => {$(
         multiversion! {
             fn $name(values: &[f32], weights: &[f32], blocks: &mut [u8]) {
-                let values = values.as_chunks::<{ $module::LEN }>().0;
-                let weights = weights.as_chunks::<{ $module::LEN }>().0;
+                let (values, last_values) = values.as_chunks::<{ AT_ONCE * $module::LEN }>();
+                let (weights, last_weights) = weights.as_chunks::<{ AT_ONCE * $module::LEN }>();
                 let blocks = blocks.as_chunks_mut::<{ $module::BYTES }>().0;
-                for ((values, weights), block) in values.iter().zip(weights).zip(blocks) {
-                    $module::encode_weighed(values, weights, block);
+                let (blocks, last_blocks) = blocks.as_chunks_mut::<AT_ONCE>();
+                for ((values, weights), blocks) in values.iter().zip(weights).zip(blocks) {
+                    $module::$encode(values, weights, blocks);
+                }
+                if !last_values.is_empty() {
+                    let mut values = [0.0; AT_ONCE * $module::LEN];
+                    let mut weights = [1.0; AT_ONCE * $module::LEN];
+                    let mut blocks = [[0; $module::BYTES]; AT_ONCE];
+                    values[..last_values.len()].copy_from_slice(last_values);
+                    weights[..last_weights.len()].copy_from_slice(last_weights);
+                    $module::$encode(&values, &weights, &mut blocks);
+                    last_blocks.copy_from_slice(&blocks[..last_blocks.len()]);
                 }
             }
         }
     )*};
 }
 
-weighed_loops! {
-    q4_0_weighed = q4_0;
-    q4_1_weighed = q4_1;
-    q5_0_weighed = q5_0;
-    q5_1_weighed = q5_1;
-    iq4_nl_weighed = iq4_nl;
+side_by_side_loops! {
+    q4_0_weighed = q4_0::encode_weighed;
+    q4_1_weighed = q4_1::encode_weighed;
+    q5_0_weighed = q5_0::encode_weighed;
+    q5_1_weighed = q5_1::encode_weighed;
+    iq4_nl_weighed = iq4_nl::encode_blocks;
+}
+
+/// `IQ4_NL` has no other way to be written: its levels have no step to divide by.
+fn iq4_nl_loop(isa: Isa, values: &[f32], blocks: &mut [u8]) {
+    iq4_nl_weighed(isa, values, &vec![1.0; values.len()], blocks);
 }
 
 /// Encodes a row, or whole blocks of one, of a self-contained format. `weights` are as many as `values`; formats that
@@ -168,13 +183,16 @@ mod tests {
         values[1030] = 40.0;
         let weights: Vec<f32> = noise(2048, 9).iter().map(|value| value + 0.6).collect();
         for format in Format::ALL.into_iter().filter(|format| format.is_self_contained()) {
-            for weights in [None, Some(weights.as_slice())] {
+            // Two blocks of 32 more than are searched side by side.
+            let count = if format.block_len() > 32 { 2048 } else { 1856 };
+            let (values, weights) = (&values[..count], &weights[..count]);
+            for weights in [None, Some(weights)] {
                 let bytes = values.len() / format.block_len() * format.block_bytes();
                 let mut expected = vec![0; bytes];
-                blocks(baseline, format, &values, weights, &mut expected);
+                blocks(baseline, format, values, weights, &mut expected);
                 for isa in Isa::available() {
                     let mut found = vec![0; bytes];
-                    blocks(isa, format, &values, weights, &mut found);
+                    blocks(isa, format, values, weights, &mut found);
                     assert_eq!(found, expected, "{format} {isa:?}");
                 }
             }

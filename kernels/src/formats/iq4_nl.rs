@@ -2,8 +2,7 @@
 //! high nibble.
 
 use super::float16::{f16_at, put_f16};
-use super::search::{signed_largest, through_f16};
-use super::weighed::sum;
+use super::search::{AT_ONCE, Turned, Weights, inverse, through_f16};
 
 pub(crate) const LEN: usize = 32;
 pub(crate) const BYTES: usize = 18;
@@ -51,49 +50,72 @@ fn code(scaled: f32) -> u8 {
     MIDPOINTS.iter().filter(|&&midpoint| midpoint < scaled).count() as u8
 }
 
-/// All columns matter alike.
-#[inline(always)]
-pub(crate) fn encode_block(values: &[f32; LEN], block: &mut [u8; BYTES]) {
-    encode_weighed(values, &[1.0; LEN], block);
-}
+/// How often the scale is fitted again to the codes that it gives.
+const ROUNDS: usize = 3;
 
-/// The scale with the least squared error among 34 sets of codes: the largest magnitude is put at, inside and
-/// outside of either end of the levels. Then the codes for that scale as F16 holds it, and once more for the best scale
-/// of those codes.
+/// The scale of each block with the least weighed squared error among 34 sets of codes: the largest magnitude is put at,
+/// inside and outside of either end of the levels. Then the codes for that scale as F16 holds it, and for the best
+/// scale of those codes.
 #[inline(always)]
-pub(crate) fn encode_weighed(values: &[f32; LEN], weights: &[f32; LEN], block: &mut [u8; BYTES]) {
-    let most = signed_largest(values);
-    let sums = |factor: f32| {
-        let levels = values.map(|value| level(value * factor));
-        let xq = sum(|i| weights[i] * values[i] * levels[i]);
-        (xq, sum(|i| weights[i] * levels[i] * levels[i]))
-    };
-    let (mut best_gain, mut best_scale) = (0.0, 0.0);
+pub(crate) fn encode_blocks(
+    values: &[f32; AT_ONCE * LEN],
+    weights: &[f32; AT_ONCE * LEN],
+    blocks: &mut [[u8; BYTES]; AT_ONCE],
+) {
+    let (x, p) = (Turned::of(values), Turned::of(weights));
+    let most = x.signed_largest();
+    let (mut gains, mut scales) = ([0.0f32; AT_ONCE], [0.0f32; AT_ONCE]);
     for end in [LEVELS[0], LEVELS[15]] {
         for step in -8i8..=8 {
-            let (xq, qq) = sums((end + 2.0 * f32::from(step)) / most);
-            // False for a block of zeros, where everything is NaN.
-            if xq * xq / qq > best_gain {
-                best_gain = xq * xq / qq;
-                best_scale = xq / qq;
+            let factor = most.map(|most| (end + 2.0 * f32::from(step)) / most);
+            let [_, xq, qq] = sums(&x, &p, &factor, &[0.0; AT_ONCE]);
+            for g in 0..AT_ONCE {
+                // False for a block of zeros, where everything is NaN.
+                let better = xq[g] * xq[g] / qq[g] > gains[g];
+                gains[g] = if better { xq[g] * xq[g] / qq[g] } else { gains[g] };
+                scales[g] = if better { xq[g] / qq[g] } else { scales[g] };
             }
         }
     }
-    let inverse = |d: f32| if d == 0.0 { 0.0 } else { 1.0 / d };
-    let error = |d: f32| {
+    let mut d = scales.map(through_f16);
+    let (mut least, mut best) = ([f32::INFINITY; AT_ONCE], [0.0f32; AT_ONCE]);
+    for _ in 0..ROUNDS {
+        let [error, xq, qq] = sums(&x, &p, &d.map(inverse), &d);
+        for g in 0..AT_ONCE {
+            if error[g] < least[g] {
+                (least[g], best[g]) = (error[g], d[g]);
+            }
+            d[g] = if qq[g] > 0.0 { through_f16(xq[g] / qq[g]) } else { d[g] };
+        }
+    }
+    for ((block, d), values) in blocks.iter_mut().zip(best).zip(values.as_chunks::<LEN>().0) {
+        put_f16(block, 0, d);
         let factor = inverse(d);
-        let miss = |i: usize| values[i] - d * level(values[i] * factor);
-        sum(|i| weights[i] * miss(i) * miss(i))
-    };
-    let mut d = through_f16(best_scale);
-    let (xq, qq) = sums(inverse(d));
-    let again = through_f16(if qq > 0.0 { xq / qq } else { 0.0 });
-    if error(again) < error(d) {
-        d = again;
+        for i in 0..16 {
+            block[2 + i] = code(values[i] * factor) | (code(values[i + 16] * factor) << 4);
+        }
     }
-    put_f16(block, 0, d);
-    let factor = inverse(d);
-    for i in 0..16 {
-        block[2 + i] = code(values[i] * factor) | (code(values[i + 16] * factor) << 4);
+}
+
+/// Of each block, for the levels that a factor gives: the weighed squared error with scale `d`, `sum(p w q)` and
+/// `sum(p q^2)`.
+#[inline(always)]
+fn sums(
+    x: &Turned<AT_ONCE, LEN>,
+    p: &Turned<AT_ONCE, LEN>,
+    factor: &[f32; AT_ONCE],
+    d: &[f32; AT_ONCE],
+) -> [[f32; AT_ONCE]; 3] {
+    let [mut error, mut xq, mut qq] = [[0.0f32; AT_ONCE]; 3];
+    for i in 0..LEN {
+        let (row, p) = (x.at(i), p.at(i));
+        for g in 0..AT_ONCE {
+            let level = level(row[g] * factor[g]);
+            let miss = row[g] - d[g] * level;
+            error[g] += p[g] * (miss * miss);
+            xq[g] += p[g] * row[g] * level;
+            qq[g] += p[g] * level * level;
+        }
     }
+    [error, xq, qq]
 }

@@ -31,7 +31,6 @@ pub(crate) mod q5_k;
 pub(crate) mod q6_k;
 pub(crate) mod q8_0;
 pub(crate) mod search;
-pub(crate) mod weighed;
 
 /// A block format. The `Q` and `Iq` kinds and [`Format::Mxfp4`] are GGUF's; [`Format::Nf4`] and [`Format::Fp4`] are
 /// bitsandbytes'; [`Format::Int8`] is the row-wise code of `LLM.int8()`.

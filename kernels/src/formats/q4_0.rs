@@ -2,8 +2,7 @@
 //! and value `i + 16` in the high nibble.
 
 use super::float16::{f16_at, put_f16};
-use super::search::signed_largest;
-use super::weighed;
+use super::search::{AT_ONCE, signed_largest, symmetric_alone};
 
 pub(crate) const LEN: usize = 32;
 pub(crate) const BYTES: usize = 18;
@@ -31,13 +30,19 @@ pub(crate) fn encode_block(values: &[f32; LEN], block: &mut [u8; BYTES]) {
     }
 }
 
-/// The search of `weighed::symmetric`.
+/// The search of `search::symmetric_alone`.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "codes are bounded")]
 #[inline(always)]
-pub(crate) fn encode_weighed(values: &[f32; LEN], weights: &[f32; LEN], block: &mut [u8; BYTES]) {
-    let (d, codes) = weighed::symmetric(values, weights, 8.0);
-    put_f16(block, 0, d);
-    for i in 0..16 {
-        block[2 + i] = (codes[i] + 8.0) as u8 | (((codes[i + 16] + 8.0) as u8) << 4);
+pub(crate) fn encode_weighed(
+    values: &[f32; AT_ONCE * LEN],
+    weights: &[f32; AT_ONCE * LEN],
+    blocks: &mut [[u8; BYTES]; AT_ONCE],
+) {
+    let (scales, codes) = symmetric_alone(values, weights, 8.0);
+    for ((block, d), codes) in blocks.iter_mut().zip(scales).zip(codes.as_chunks::<LEN>().0) {
+        put_f16(block, 0, d);
+        for i in 0..16 {
+            block[2 + i] = (codes[i] + 8.0) as u8 | (((codes[i + 16] + 8.0) as u8) << 4);
+        }
     }
 }

@@ -2,8 +2,7 @@
 //! low and value `i + 16` in the high nibble.
 
 use super::float16::{f16_at, put_f16};
-use super::search::least_and_most;
-use super::weighed;
+use super::search::{AT_ONCE, affine_alone, least_and_most};
 
 pub(crate) const LEN: usize = 32;
 pub(crate) const BYTES: usize = 20;
@@ -34,14 +33,21 @@ pub(crate) fn encode_block(values: &[f32; LEN], block: &mut [u8; BYTES]) {
     }
 }
 
-/// The search of `weighed::affine`.
+/// The search of `search::affine_alone`.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "codes are bounded")]
 #[inline(always)]
-pub(crate) fn encode_weighed(values: &[f32; LEN], weights: &[f32; LEN], block: &mut [u8; BYTES]) {
-    let (d, m, codes) = weighed::affine(values, weights, 15.0);
-    put_f16(block, 0, d);
-    put_f16(block, 2, m);
-    for i in 0..16 {
-        block[4 + i] = codes[i] as u8 | ((codes[i + 16] as u8) << 4);
+pub(crate) fn encode_weighed(
+    values: &[f32; AT_ONCE * LEN],
+    weights: &[f32; AT_ONCE * LEN],
+    blocks: &mut [[u8; BYTES]; AT_ONCE],
+) {
+    let (scales, bases, codes) = affine_alone(values, weights, 15.0);
+    let fits = scales.into_iter().zip(bases).zip(codes.as_chunks::<LEN>().0);
+    for (block, ((d, m), codes)) in blocks.iter_mut().zip(fits) {
+        put_f16(block, 0, d);
+        put_f16(block, 2, m);
+        for i in 0..16 {
+            block[4 + i] = codes[i] as u8 | ((codes[i + 16] as u8) << 4);
+        }
     }
 }

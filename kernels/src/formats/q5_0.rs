@@ -2,8 +2,7 @@
 //! 16 bytes with value `i` in the low and value `i + 16` in the high nibble.
 
 use super::float16::{f16_at, put_f16};
-use super::search::signed_largest;
-use super::weighed;
+use super::search::{AT_ONCE, signed_largest, symmetric_alone};
 
 pub(crate) const LEN: usize = 32;
 pub(crate) const BYTES: usize = 22;
@@ -33,13 +32,19 @@ pub(crate) fn encode_block(values: &[f32; LEN], block: &mut [u8; BYTES]) {
     block[6..].copy_from_slice(&low);
 }
 
-/// The search of `weighed::symmetric`.
+/// The search of `search::symmetric_alone`.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "codes are bounded")]
 #[inline(always)]
-pub(crate) fn encode_weighed(values: &[f32; LEN], weights: &[f32; LEN], block: &mut [u8; BYTES]) {
-    let (d, codes) = weighed::symmetric(values, weights, 16.0);
-    put_f16(block, 0, d);
-    let (high, low) = super::q5_1::split(&codes.map(|code| (code + 16.0) as u8));
-    block[2..6].copy_from_slice(&high);
-    block[6..].copy_from_slice(&low);
+pub(crate) fn encode_weighed(
+    values: &[f32; AT_ONCE * LEN],
+    weights: &[f32; AT_ONCE * LEN],
+    blocks: &mut [[u8; BYTES]; AT_ONCE],
+) {
+    let (scales, codes) = symmetric_alone(values, weights, 16.0);
+    for ((block, d), codes) in blocks.iter_mut().zip(scales).zip(codes.as_chunks::<LEN>().0) {
+        put_f16(block, 0, d);
+        let (high, low) = super::q5_1::split(&codes.map(|code| (code + 16.0) as u8));
+        block[2..6].copy_from_slice(&high);
+        block[6..].copy_from_slice(&low);
+    }
 }

@@ -2,8 +2,7 @@
 //! `i`), 16 bytes with value `i` in the low and value `i + 16` in the high nibble.
 
 use super::float16::{f16_at, put_f16};
-use super::search::least_and_most;
-use super::weighed;
+use super::search::{AT_ONCE, affine_alone, least_and_most};
 
 pub(crate) const LEN: usize = 32;
 pub(crate) const BYTES: usize = 24;
@@ -36,16 +35,23 @@ pub(crate) fn encode_block(values: &[f32; LEN], block: &mut [u8; BYTES]) {
     block[8..].copy_from_slice(&low);
 }
 
-/// The search of `weighed::affine`.
+/// The search of `search::affine_alone`.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "codes are bounded")]
 #[inline(always)]
-pub(crate) fn encode_weighed(values: &[f32; LEN], weights: &[f32; LEN], block: &mut [u8; BYTES]) {
-    let (d, m, codes) = weighed::affine(values, weights, 31.0);
-    put_f16(block, 0, d);
-    put_f16(block, 2, m);
-    let (high, low) = split(&codes.map(|code| code as u8));
-    block[4..8].copy_from_slice(&high);
-    block[8..].copy_from_slice(&low);
+pub(crate) fn encode_weighed(
+    values: &[f32; AT_ONCE * LEN],
+    weights: &[f32; AT_ONCE * LEN],
+    blocks: &mut [[u8; BYTES]; AT_ONCE],
+) {
+    let (scales, bases, codes) = affine_alone(values, weights, 31.0);
+    let fits = scales.into_iter().zip(bases).zip(codes.as_chunks::<LEN>().0);
+    for (block, ((d, m), codes)) in blocks.iter_mut().zip(fits) {
+        put_f16(block, 0, d);
+        put_f16(block, 2, m);
+        let (high, low) = split(&codes.map(|code| code as u8));
+        block[4..8].copy_from_slice(&high);
+        block[8..].copy_from_slice(&low);
+    }
 }
 
 /// 32 codes of five bits as the fifth bits and the nibbles.

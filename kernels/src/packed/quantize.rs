@@ -25,8 +25,8 @@ impl Packed {
     }
 
     /// [`Packed::quantize`] with the importance of each column: codes and scales have the least error
-    /// `Σ importance · (w − q)²` that the search finds. GGUF's formats of less than 8 bits look at it, all others do
-    /// not.
+    /// `Σ (importance / mean + 0.3) · (w − q)²` that the search finds. GGUF's formats of less than 8 bits look at it,
+    /// except MXFP4; all others do not.
     ///
     /// Only the proportions of `importance` count; where it is not `cols` numbers from 0 on, columns are alike.
     ///
@@ -82,7 +82,12 @@ impl Packed {
     }
 }
 
-/// Importance as weights around 1, none of them zero: a column that was never used must still not become anything.
+/// What every column counts beside its importance, of which the mean is 1: importance is measured on some rows, and a
+/// column that they do not use may matter in others. On SmolLM2's weights the weighed error is up to 0.6 % above the
+/// least that importance alone finds, and the plain one 1 to 2 % below.
+const ALIKE: f64 = 0.3;
+
+/// Importance as weights.
 #[expect(clippy::cast_possible_truncation, reason = "of the size of the numbers")]
 fn proportions(importance: &[f32], cols: usize) -> Option<Vec<f32>> {
     let sane = |value: &f32| value.is_finite() && *value >= 0.0;
@@ -90,7 +95,7 @@ fn proportions(importance: &[f32], cols: usize) -> Option<Vec<f32>> {
         return None;
     }
     let mean = importance.iter().map(|value| f64::from(*value)).sum::<f64>() / cols.max(1) as f64;
-    let weight = |value: &f32| ((f64::from(*value) / mean) as f32).max(1e-4);
+    let weight = |value: &f32| (f64::from(*value) / mean + ALIKE) as f32;
     (mean > 0.0).then(|| importance.iter().map(weight).collect())
 }
 
