@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use ft_adapters::PeftAdapter;
 use ft_datasets::chat::{Conversation, Message};
+use ft_datasets::clean::CleanedData;
 use ft_datasets::encode::{ChatEncoder, Example, Masking};
-use ft_datasets::prepare::{PrepareOptions, prepare, template_of};
+use ft_datasets::prepare::{PrepareOptions, Prepared, prepare, template_of};
 use ft_datasets::row::{Shaped, shape};
 use ft_datasets::source::{Limits, rows};
 use ft_datasets::template::{RenderOptions, Template};
@@ -15,7 +16,7 @@ use ft_datasets::tokenizer::Tokenizer;
 use ft_kernels::device::{DeviceName, device};
 use ft_model::export::{Original, Positions};
 use ft_model::{Decoder, Keep};
-use ft_recipes::{ChatTemplate, Quantize, Recipe};
+use ft_recipes::{ChatTemplate, DataSection, Quantize, Recipe};
 use ft_trainer::manifest::{FileDigest, RunManifest};
 
 use crate::report::say;
@@ -95,12 +96,15 @@ pub(crate) fn load(args: &OutgoingArgs) -> Result<Outgoing> {
         Some(base) => source::over(named, base)?,
         None => source::locate(&named.to_string_lossy(), None, None)?,
     };
-    let Located { path, adapter, recipe } = located;
+    let Located { path, adapter, mut recipe } = located;
+    let run = adapter.as_deref().filter(|it| it.ends_with("adapter")).and_then(Path::parent);
     if !args.force
-        && let Some(run) =
-            adapter.as_deref().filter(|it| it.ends_with("adapter")).and_then(Path::parent)
+        && let Some(run) = run
     {
         same_base(run, &path)?;
+    }
+    if let (Some(recipe), Some(run)) = (&mut recipe, run) {
+        source::relative::rows(recipe, run);
     }
     let mut tokenizer = source::tokenizer(&path)?;
     let mut keep = match &args.base_format {
@@ -201,16 +205,15 @@ impl Outgoing {
             return Ok(Self::sampled(&examples, conversations, from));
         }
         if let Some(recipe) = &self.recipe {
-            match prepare(&recipe.data, &self.tokenizer, PrepareOptions::default()) {
-                Ok(prepared) => {
-                    let conversations = conversations(recipe)?;
+            match self.rows_of(recipe) {
+                Ok((prepared, conversations)) => {
                     let held_out = !prepared.held_out.is_empty();
                     let examples = if held_out { prepared.held_out } else { prepared.train };
                     let from = if held_out { "held-out rows" } else { "training rows" };
                     return Ok(Self::sampled(&examples, conversations, from.to_owned()));
                 }
                 Err(error) => say(format_args!(
-                    "warning: the run's rows cannot be read, texts of ours stand in for them: {error}\n  = help: run \
+                    "warning: the run's rows cannot be read, texts of ours stand in for them: {error:#}\n  = help: run \
                      this where the run was trained, or name rows with `--rows`"
                 )),
             }
@@ -230,6 +233,15 @@ impl Outgoing {
         let long = Conversation::new(turns.to_vec());
         let short = Conversation::new(turns[1..3].to_vec());
         Ok(Self::sampled(&examples, vec![long, short], "sample texts".to_owned()))
+    }
+
+    /// The rows of a run as training read them, and its first conversations.
+    fn rows_of(&self, recipe: &Recipe) -> Result<(Prepared, Vec<Conversation>)> {
+        let clean = |rules| CleanedData::new(&recipe.data, rules, Some(&self.tokenizer));
+        let cleaned = recipe.clean.as_ref().map(clean).transpose()?;
+        let data = cleaned.as_ref().map_or(&recipe.data, |cleaned| &cleaned.section);
+        let prepared = prepare(data, &self.tokenizer, PrepareOptions::default())?;
+        Ok((prepared, conversations(data)?))
     }
 
     fn sampled(examples: &[Example], conversations: Vec<Conversation>, from: String) -> Sample {
@@ -275,13 +287,13 @@ impl Outgoing {
     }
 }
 
-/// The first conversations of a recipe's data sets.
-fn conversations(recipe: &Recipe) -> Result<Vec<Conversation>> {
+/// The first conversations of the data sets.
+fn conversations(data: &DataSection) -> Result<Vec<Conversation>> {
     let mut found = Vec::new();
-    for dataset in &recipe.data.datasets {
+    for dataset in &data.datasets {
         for row in rows(dataset, Limits::default())?.take(RENDERED) {
             let Ok(row) = row else { continue };
-            if let Ok(Shaped::Chat(conversation)) = shape(row.fields, dataset, &recipe.data) {
+            if let Ok(Shaped::Chat(conversation)) = shape(row.fields, dataset, data) {
                 found.push(conversation);
             }
         }

@@ -2,6 +2,8 @@
 //!
 //! Nothing here speaks to a network; `fetch.rs` asks the package client to.
 
+pub(crate) mod relative;
+
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
@@ -11,8 +13,7 @@ use ft_datasets::tokenizer::Tokenizer;
 use ft_kernels::device::{DeviceName, device};
 use ft_model::Keep;
 use ft_recipes::Recipe;
-use ft_trainer::manifest::FileDigest;
-use serde_json::Value;
+use ft_trainer::manifest::{FileDigest, RunManifest};
 
 use crate::fetch;
 
@@ -112,9 +113,10 @@ fn folder(path: &Path, depth: usize) -> Result<Located> {
     if depth == DEPTH {
         bail!("`{}`: its base is a run on a run on a run on a run", path.display());
     }
-    let found = match base.strip_prefix("pypi:") {
-        Some(_) => locate(&base, None, None),
-        None => locate_here(&base, config.revision.as_deref(), depth + 1),
+    let found = if base.starts_with("pypi:") {
+        locate(&base, None, None)
+    } else {
+        locate_here(&relative::base(path, &base), config.revision.as_deref(), depth + 1)
     };
     let found = found
         .with_context(|| format!("cannot find `{base}`, the base of `{}`", adapter.display()))?;
@@ -154,10 +156,10 @@ fn run_recipe(run: &Path) -> Result<Option<Recipe>> {
     }
     let reading = || format!("cannot read `{}`", manifest.display());
     let text = fs::read_to_string(&manifest).with_context(reading)?;
-    let fields: Value = serde_json::from_str(&text).with_context(reading)?;
-    let overrides: Vec<(String, String)> =
-        serde_json::from_value(fields["overrides"].clone()).with_context(reading)?;
-    Ok(Some(Recipe::load(&recipe, &overrides)?.recipe))
+    let begun: RunManifest = serde_json::from_str(&text).with_context(reading)?;
+    let mut recipe = Recipe::load(&recipe, &begun.overrides)?.recipe;
+    relative::templates(&mut recipe, run, &begun);
+    Ok(Some(recipe))
 }
 
 /// Where models are kept that are named and not placed.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -80,6 +80,9 @@ pub struct RunManifest {
     pub started: u64,
     /// What it runs on, in words.
     pub device: String,
+    /// Where it was begun: relative paths of the recipe start here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<PathBuf>,
     /// `--set` pairs.
     pub overrides: Vec<(String, String)>,
     /// SHA-256 of the recipe in its canonical form.
@@ -250,6 +253,7 @@ pub(crate) mod tests {
             version: "0.1.0".to_owned(),
             started: 1,
             device: "cpu, 2 threads".to_owned(),
+            folder: None,
             overrides: Vec::new(),
             recipe_sha256: sha256(b"{}"),
             recipe: serde_json::json!({

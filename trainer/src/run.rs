@@ -452,6 +452,7 @@ fn manifest(session: &Session<'_>, ready: &Ready) -> Result<RunManifest, TrainEr
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started,
         device: session.device_name.to_string(),
+        folder: std::env::current_dir().ok(),
         overrides: session.loaded.overrides.clone(),
         recipe_sha256: sha256(canonical.to_string().as_bytes()),
         recipe: canonical,
