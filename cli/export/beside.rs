@@ -2,14 +2,27 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+#[cfg(unix)]
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use ft_trainer::run_folder::free_bytes;
 
+#[cfg(unix)]
+use signal_hook::consts::{SIGINT, SIGTERM};
+#[cfg(unix)]
+use signal_hook::iterator::Signals;
+
 use crate::report::Unfinished;
+#[cfg(unix)]
+use crate::report::say;
 
 /// Room that is left for the receipt and what the system needs.
 const SPARE: u64 = 16 << 20;
+
+/// Whether a signal came.
+static STOPPED: AtomicBool = AtomicBool::new(false);
 
 /// A file or folder that has not its name yet, and goes when it does not get it.
 pub(crate) struct Beside {
@@ -31,6 +44,8 @@ impl Beside {
             _ => (&*name, ""),
         };
         let path = to.with_file_name(format!(".{stem}.{}.part{ending}", std::process::id()));
+        #[cfg(unix)]
+        clean_at_signals(&path);
         Ok(Self { path, to: to.to_owned(), settled: false })
     }
 
@@ -48,6 +63,7 @@ impl Beside {
 
     /// Gives it its name.
     pub(crate) fn settle(mut self) -> Result<()> {
+        wait_if_stopped();
         let renamed = fs::rename(&self.path, &self.to);
         renamed
             .with_context(|| format!("cannot write `{}`", self.to.display()))
@@ -63,12 +79,53 @@ impl Beside {
 
 impl Drop for Beside {
     fn drop(&mut self) {
+        wait_if_stopped();
         if !self.settled {
-            // Nobody is left to tell.
-            let _ = fs::remove_file(&self.path);
-            let _ = fs::remove_dir_all(&self.path);
+            clean(&self.path);
         }
     }
+}
+
+/// Removes what is unfinished, also the file that a writer of GGUF keeps beside its own place. Nobody is left to tell if
+/// that fails.
+fn clean(path: &Path) {
+    let _ = fs::remove_file(path);
+    let _ = fs::remove_dir_all(path);
+    let ours = format!(".{}-", std::process::id());
+    for entry in fs::read_dir(parent(path)).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(&ours) && name.ends_with(".gguf.partial") {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// After a signal only its listener ends the program: who comes here meanwhile waits for that.
+fn wait_if_stopped() {
+    while STOPPED.load(Ordering::SeqCst) {
+        std::thread::park();
+    }
+}
+
+/// A signal ends the program and takes with it what is unfinished.
+#[cfg(unix)]
+fn clean_at_signals(path: &Path) {
+    let (path, wanted) = (path.to_owned(), [SIGINT, SIGTERM]);
+    // Without a listener a signal ends the program all the same.
+    let Ok(mut signals) = Signals::new(wanted) else { return };
+    std::thread::spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            STOPPED.store(true, Ordering::SeqCst);
+            // Another thread may be about to make one more file.
+            for _ in 0..20 {
+                clean(&path);
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            say("stopped by a signal");
+            signal_hook::low_level::exit(128 + signal);
+        }
+    });
 }
 
 fn parent(path: &Path) -> &Path {

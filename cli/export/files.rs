@@ -8,6 +8,7 @@ use ft_gguf::{Metadata, Value as GgufValue};
 use ft_model::export::hf_config;
 use serde_json::{Map, Value};
 
+use super::card::Card;
 use crate::outgoing::Outgoing;
 
 /// Files of a folder that are taken over as they are.
@@ -74,6 +75,9 @@ pub(crate) fn folder_files(
         files.retain(|(name, _)| !name.starts_with("chat_template."));
         files.push(("chat_template.jinja".to_owned(), template.as_bytes().to_vec()));
     }
+    if let Some(card) = model_card(outgoing) {
+        files.push(("README.md".to_owned(), card.into_bytes()));
+    }
     files.push(("config.json".to_owned(), pretty(&Value::Object(config))));
     Ok(files)
 }
@@ -123,13 +127,7 @@ pub(crate) fn keys(outgoing: &Outgoing) -> Result<Metadata> {
         let name = plain_name(&outgoing.path.to_string_lossy());
         keys.insert("general.name", name);
         keys.insert("general.size_label", size_label(outgoing));
-        for (key, field) in
-            [("general.license", "license:"), ("general.license.name", "license_name:")]
-        {
-            if let Some(value) = card(&outgoing.path, field) {
-                keys.insert(key, value);
-            }
-        }
+        provenance(outgoing, &mut keys);
         outgoing.tokenizer.to_gguf(outgoing.decoder.blueprint.vocabulary, &mut keys)?;
     }
     if let Some(template) = outgoing.own_template() {
@@ -141,37 +139,105 @@ pub(crate) fn keys(outgoing: &Outgoing) -> Result<Metadata> {
     Ok(keys)
 }
 
-/// Says what the model was tuned from: its base, then the bases of that.
-pub(crate) fn chain(outgoing: &Outgoing, keys: &mut Metadata) {
-    let named = outgoing.base_name.clone();
-    let base = named.unwrap_or_else(|| outgoing.path.to_string_lossy().into_owned());
-    let text = |keys: &Metadata, key: &str| keys.str(key).ok().flatten().map(str::to_owned);
-    let older: Vec<(String, Option<String>)> = (0..)
-        .map_while(|at| {
-            let name = text(keys, &format!("general.base_model.{at}.name"))?;
-            Some((name, text(keys, &format!("general.base_model.{at}.organization"))))
-        })
-        .collect();
-    let base = base.strip_prefix("hf:").unwrap_or(&base);
-    let repository = base.split_once('@').map_or(base, |(base, _)| base);
-    let own = match repository.split('/').collect::<Vec<_>>().as_slice() {
-        [organization, name] if !base.starts_with('.') => {
-            (plain_name(name), Some((*organization).to_owned()))
+/// Licence and bases of the base itself, as its GGUF or model card has them.
+pub(crate) fn provenance(outgoing: &Outgoing, keys: &mut Metadata) {
+    if let Some(file) = outgoing.original.gguf() {
+        let known = |key: &str| {
+            key.starts_with("general.license") || key.starts_with("general.base_model.")
+        };
+        for (key, value) in file.metadata().iter().filter(|(key, _)| known(key)) {
+            keys.insert(key, value.clone());
         }
-        _ => {
-            let name = outgoing.original.gguf().and_then(|_| text(keys, "general.name"));
-            let name = name.unwrap_or_else(|| plain_name(base));
-            (name, text(keys, "general.organization"))
+        return;
+    }
+    let card = Card::of(&outgoing.path);
+    if let Some(license) = card.license {
+        keys.insert("general.license", license);
+    }
+    if let Some(name) = card.license_name {
+        keys.insert("general.license.name", name);
+    }
+    put_bases(card.bases.iter().map(|base| organized(base)).collect(), keys);
+}
+
+/// Name and organisation of `ORG/NAME`; of anything else its last part.
+fn organized(name: &str) -> (String, Option<String>) {
+    match name.split('/').collect::<Vec<_>>().as_slice() {
+        [organization, last] if !name.starts_with('.') => {
+            (plain_name(last), Some((*organization).to_owned()))
         }
-    };
-    let all: Vec<(String, Option<String>)> = std::iter::once(own).chain(older).collect();
-    keys.insert("general.base_model.count", u32::try_from(all.len()).unwrap_or(1));
-    for (at, (name, organization)) in all.into_iter().enumerate() {
+        _ => (plain_name(name), None),
+    }
+}
+
+fn put_bases(bases: Vec<(String, Option<String>)>, keys: &mut Metadata) {
+    if bases.is_empty() {
+        return;
+    }
+    keys.insert("general.base_model.count", u32::try_from(bases.len()).unwrap_or(1));
+    for (at, (name, organization)) in bases.into_iter().enumerate() {
         keys.insert(format!("general.base_model.{at}.name"), name);
         if let Some(organization) = organization {
             keys.insert(format!("general.base_model.{at}.organization"), organization);
         }
     }
+}
+
+/// The name of the base as its users know it: without `hf:` and a revision.
+fn base_of(outgoing: &Outgoing) -> String {
+    let named = outgoing.base_name.clone();
+    let base = named.unwrap_or_else(|| outgoing.path.to_string_lossy().into_owned());
+    let base = base.strip_prefix("hf:").unwrap_or(&base);
+    base.split_once('@').map_or(base, |(base, _)| base).to_owned()
+}
+
+/// The model card of a folder: the base's own, or for a tuned model one that names its base.
+fn model_card(outgoing: &Outgoing) -> Option<String> {
+    if !outgoing.is_trained() {
+        return fs::read_to_string(outgoing.path.join("README.md")).ok();
+    }
+    let mut keys = Metadata::new();
+    provenance(outgoing, &mut keys);
+    let text = |key: &str| keys.str(key).ok().flatten().map(str::to_owned);
+    let base = base_of(outgoing);
+    let base = if organized(&base).1.is_some() { base } else { plain_name(&base) };
+    let about = format!("`{base}` with an adapter merged into its weights by `ft`.");
+    let card = Card {
+        license: text("general.license"),
+        license_name: text("general.license.name"),
+        bases: vec![base],
+    };
+    Some(card.written(&plain_name(&outgoing.name), &about))
+}
+
+/// Says what the model was tuned from: its base, then the bases of that.
+pub(crate) fn chain(outgoing: &Outgoing, keys: &mut Metadata) {
+    let text = |key: &str| keys.str(key).ok().flatten().map(str::to_owned);
+    let own = match organized(&base_of(outgoing)) {
+        (name, None) => {
+            let said = outgoing.original.gguf().and_then(|_| text("general.name"));
+            (said.unwrap_or(name), text("general.organization"))
+        }
+        own => own,
+    };
+    // Each older base moves on by one place, with all that is said of it.
+    let of = |at: usize| format!("general.base_model.{at}.");
+    let all: Vec<(String, GgufValue)> =
+        keys.iter().map(|(key, value)| (key.to_owned(), value.clone())).collect();
+    let has = |at: usize| all.iter().any(|(key, _)| key.starts_with(&of(at)));
+    let count = (0..all.len()).take_while(|at| has(*at)).count();
+    for (key, _) in all.iter().filter(|(key, _)| key.starts_with("general.base_model.")) {
+        keys.remove(key);
+    }
+    put_bases(vec![own], keys);
+    for at in 0..count {
+        for (key, value) in &all {
+            if let Some(said) = key.strip_prefix(&of(at)) {
+                keys.insert(of(at + 1) + said, value.clone());
+            }
+        }
+    }
+    keys.insert("general.base_model.count", u32::try_from(count + 1).unwrap_or(1));
 }
 
 /// The last part of a path or name.
@@ -194,15 +260,6 @@ fn size_label(outgoing: &Outgoing) -> String {
         n if n >= 9.995e5 => format!("{:.0}M", n / 1e6),
         n => format!("{:.0}K", n / 1e3),
     }
-}
-
-/// A plain field of the model card's head.
-fn card(folder: &Path, field: &str) -> Option<String> {
-    let text = fs::read_to_string(folder.join("README.md")).ok()?;
-    let head = text.strip_prefix("---\n")?.split("\n---").next()?;
-    let value = head.lines().find_map(|line| line.strip_prefix(field))?.trim();
-    let value = value.trim_matches(['"', '\'']);
-    (!value.is_empty()).then(|| value.to_owned())
 }
 
 /// A text of a GGUF, shortened for people.
