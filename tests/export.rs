@@ -6,59 +6,11 @@ mod support;
 use std::fs;
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use support::trained::{
+    ROUNDING, assert_near, inspected, leftovers, receipt, scores, train, trained,
+};
 use support::{Place, conversation, recipe};
-
-/// Largest difference of two sums of log-likelihoods that roundings of f32 make.
-const ROUNDING: f64 = 2e-3;
-
-/// A run of three steps in `run`, with more lines in its recipe.
-fn trained(more: &str) -> Place {
-    let place = Place::new();
-    place.tiny_model();
-    let rows: Vec<_> = (0..8).map(|at| conversation(&format!("say {at}"), "one")).collect();
-    place.rows("rows.jsonl", &rows);
-    place.write("r.yaml", recipe(more));
-    place.done(&["train", "r.yaml"]);
-    place.rows("judged.jsonl", &rows[..2]);
-    place
-}
-
-/// The log-likelihoods that a model gives the judged rows.
-fn scores(place: &Place, arguments: &[&str]) -> Vec<f64> {
-    let lines = place.done(&[&["score"], arguments, &["judged.jsonl"]].concat());
-    let sum = |line: &str| {
-        let row: Value = serde_json::from_str(line).unwrap();
-        row["sum_logprob"].as_f64().unwrap()
-    };
-    lines.lines().map(sum).collect()
-}
-
-#[track_caller]
-fn assert_near(found: &[f64], expected: &[f64], most: f64, what: &str) {
-    assert_eq!(found.len(), expected.len(), "{what}");
-    for (a, b) in found.iter().zip(expected) {
-        assert!((a - b).abs() <= most, "{what}: {a} and {b}");
-    }
-}
-
-fn receipt(place: &Place, name: &str) -> Value {
-    serde_json::from_str(&place.read(name)).unwrap()
-}
-
-/// Names in a folder that begin as unfinished results do.
-fn leftovers(place: &Place) -> Vec<String> {
-    let names = fs::read_dir(place.path("")).unwrap();
-    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    names.filter(|name| name.starts_with('.') && name.contains(".part")).collect()
-}
-
-/// `ft` after it had begun: exit code 1.
-fn failed(place: &Place, arguments: &[&str]) -> String {
-    let said = place.ft(arguments);
-    assert_eq!(said.code, Some(1), "ft {arguments:?}: {}{}", said.out, said.err);
-    said.err
-}
 
 #[test]
 fn every_kind_of_adapter_merges_into_a_folder_and_a_gguf_that_score_as_the_run() {
@@ -129,36 +81,6 @@ fn a_gguf_goes_round_with_its_keys_its_tensors_and_its_likelihood() {
     assert_near(&scores(&place, &["folder"]), &expected, ROUNDING, "folder");
     assert_near(&scores(&place, &["back.gguf"]), &expected, ROUNDING, "back");
     assert_eq!(inspected(&place, "back.gguf")["tokenizer"]["tokens"], was["tokenizer"]["tokens"]);
-}
-
-fn inspected(place: &Place, path: &str) -> Value {
-    serde_json::from_str(&place.done(&["inspect", path, "--json"])).unwrap()
-}
-
-#[test]
-fn too_coarse_a_format_is_refused_with_the_tensors_and_what_survives() {
-    let place = trained("");
-    let small = ["--output-dir", "small", "--set", "learning_rate=1e-5"];
-    place.done(&[&["train", "r.yaml"], &small[..]].concat());
-    let more = ["--rows", "judged.jsonl"];
-    let said = failed(
-        &place,
-        &[&["export", "small", "--format", "q2_k", "-o", "a.gguf"], &more[..]].concat(),
-    );
-    for part in
-        ["survives in Q2_K, and 80 % must", "`blk.", "--format q8_0", "--protect", "--adapter-only"]
-    {
-        assert!(said.contains(part), "{said}");
-    }
-    assert!(!place.path("a.gguf").exists() && leftovers(&place).is_empty());
-    assert_eq!(receipt(&place, "a.receipt.json")["passed"], json!(false));
-    place.done(
-        &[&["export", "small", "--format", "q2_k", "-o", "a.gguf", "--force"], &more[..]].concat(),
-    );
-    assert_eq!(receipt(&place, "a.receipt.json")["forced"], json!(true));
-    place.done(&["export", "small", "--format", "q2_k", "-o", "b.gguf", "--protect", "--force"]);
-    let types = inspected(&place, "b.gguf")["types"].clone();
-    assert!(types["Q8_0"]["tensors"].as_u64().unwrap() >= 14, "{types}");
 }
 
 #[test]
@@ -250,171 +172,6 @@ fn a_modelfile_has_the_template_in_gos_words_and_the_stops() {
 }
 
 #[test]
-fn an_mlx_folder_is_judged_and_a_width_that_is_no_group_is_refused() {
-    let place = trained("");
-    let said = place.refused(&["export", "run", "--format", "mlx", "-o", "mlx"]);
-    assert!(
-        said.contains("down_proj.weight` has rows of 96 numbers, and MLX packs 64 at a time"),
-        "{said}"
-    );
-    assert!(!place.path("mlx").exists() && leftovers(&place).is_empty());
-}
-
-#[test]
-fn what_stands_at_the_place_is_never_written_over() {
-    let place = trained("");
-    place.write("a.gguf", "mine");
-    fs::create_dir(place.path("folder")).unwrap();
-    for arguments in [
-        &["export", "run", "--format", "q8_0", "-o", "a.gguf"][..],
-        &["export", "run", "--adapter-only", "-o", "a.gguf"],
-        &["export", "run", "--format", "peft", "-o", "folder"],
-        &["merge", "run", "-o", "folder"],
-    ] {
-        let said = place.refused(arguments);
-        assert!(said.contains("exists already"), "{said}");
-    }
-    assert_eq!(place.read("a.gguf"), "mine");
-}
-
-#[test]
-fn an_adapter_of_another_base_is_refused_by_shape_and_by_hash() {
-    let place = trained("");
-    let model = place.path("model/model.safetensors");
-    let mut bytes = fs::read(&model).unwrap();
-    *bytes.last_mut().unwrap() ^= 1;
-    fs::create_dir(place.path("other")).unwrap();
-    for name in ["config.json", "tokenizer.json", "tokenizer_config.json"] {
-        fs::copy(place.path("model").join(name), place.path("other").join(name)).unwrap();
-    }
-    fs::write(place.path("other/model.safetensors"), bytes).unwrap();
-    let said = place.refused(&["merge", "run", "--base", "other", "-o", "merged"]);
-    assert!(
-        said.contains("is another base than the adapter was trained on: expected SHA-256"),
-        "{said}"
-    );
-    place.done(&["merge", "run", "--base", "other", "-o", "merged", "--force"]);
-    change_adapter(&place.path("run/adapter"), "lora_B", |name, shape, values| {
-        if name.contains("layers.0.self_attn.q_proj") {
-            shape[0] -= 1;
-            values.truncate(shape[0] * shape[1]);
-        }
-    });
-    let said = place.refused(&["merge", "run", "-o", "again"]);
-    assert!(said.contains("self_attn.q_proj") && said.contains("[63, 64]"), "{said}");
-}
-
-#[test]
-fn an_adapter_with_nan_or_an_unknown_target_is_refused_by_name() {
-    let place = trained("");
-    change_adapter(&place.path("run/adapter"), "lora_A", |name, _, values| {
-        if name.contains("layers.1.mlp.up_proj") {
-            values[3] = f32::NAN;
-        }
-    });
-    let said = place.refused(&["export", "run", "--format", "q8_0", "-o", "a.gguf"]);
-    assert!(said.contains("layers.1.mlp.up_proj") && said.contains("NaN"), "{said}");
-    let place = trained("");
-    let file = place.path("run/adapter/adapter_model.safetensors");
-    let bytes = fs::read(&file).unwrap();
-    // A name of the same length, so that the header stays as long as it is.
-    let changed = replaced(&bytes, b"layers.1.mlp.up_proj", b"layers.9.mlp.up_proj");
-    fs::write(&file, changed).unwrap();
-    let said = place.refused(&["export", "run", "--format", "q8_0", "-o", "a.gguf"]);
-    assert!(said.contains("model.layers.9.mlp.up_proj"), "{said}");
-}
-
-fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
-    let mut out = bytes.to_vec();
-    let places: Vec<usize> =
-        (0..=bytes.len() - from.len()).filter(|at| &bytes[*at..at + from.len()] == from).collect();
-    assert!(!places.is_empty());
-    for at in places {
-        out[at..at + to.len()].copy_from_slice(to);
-    }
-    out
-}
-
-/// Writes an adapter's tensors again after a change of those whose name has `part`.
-fn change_adapter(
-    folder: &Path,
-    part: &str,
-    change: impl Fn(&str, &mut Vec<usize>, &mut Vec<f32>),
-) {
-    let file = folder.join("adapter_model.safetensors");
-    let bytes = fs::read(&file).unwrap();
-    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-    let mut all: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
-    for (name, view) in tensors.tensors() {
-        let mut shape = view.shape().to_vec();
-        let data = view.data().as_chunks().0.iter();
-        let mut values: Vec<f32> = data.map(|bytes| f32::from_le_bytes(*bytes)).collect();
-        if name.contains(part) {
-            change(&name, &mut shape, &mut values);
-        }
-        all.push((name, shape, values.iter().flat_map(|value| value.to_le_bytes()).collect()));
-    }
-    let views = all.iter().map(|(name, shape, bytes)| {
-        let view =
-            safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes);
-        (name.as_str(), view.unwrap())
-    });
-    let bytes = safetensors::serialize(views, None).unwrap();
-    fs::write(file, bytes).unwrap();
-}
-
-#[test]
-fn a_tokenizer_that_llama_cpp_has_nothing_for_is_refused_with_its_pattern() {
-    let place = trained("");
-    let tokenizer = place.read("model/tokenizer.json");
-    let mut tokenizer: Value = serde_json::from_str(&tokenizer).unwrap();
-    let split = json!({"type": "Split", "pattern": {"Regex": "a+b"}, "behavior": "Isolated", "invert": false});
-    let bytes = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false});
-    tokenizer["pre_tokenizer"] = json!({"type": "Sequence", "pretokenizers": [split, bytes]});
-    place.write("model/tokenizer.json", tokenizer.to_string());
-    let said = place.refused(&["export", "model", "--format", "q8_0", "-o", "a.gguf"]);
-    assert!(
-        said.contains("a GGUF cannot express this tokenizer") && said.contains("a+b"),
-        "{said}"
-    );
-    place.done(&["merge", "model", "-o", "folder"]);
-}
-
-#[cfg(unix)]
-#[test]
-fn a_write_that_the_system_refuses_leaves_nothing_behind() {
-    let place = trained("");
-    let ft = env!("CARGO_BIN_EXE_ft");
-    for arguments in ["export run --format f32 -o a.gguf", "merge run -o a --dtype f32"] {
-        // Files of at most 64 KiB; the signal is ignored, so that the write itself fails.
-        let script = format!("trap '' XFSZ; ulimit -f 128; exec {ft} {arguments}");
-        let mut command = std::process::Command::new("sh");
-        command.current_dir(place.path("")).args(["-c", &script]);
-        let said = support::Said::from(command.output().unwrap());
-        assert_eq!(said.code, Some(1), "{}", said.err);
-        assert!(said.err.contains("File too large"), "{}", said.err);
-        assert!(!place.path("a.gguf").exists() && !place.path("a").exists());
-        assert!(leftovers(&place).is_empty(), "{:?}", leftovers(&place));
-    }
-}
-
-#[test]
-fn a_template_that_asks_otherwise_than_it_trained_is_found_at_its_first_token() {
-    let place = trained("");
-    let template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\
-                    {% if add_generation_prompt %}<|im_start|>assistant:{% endif %}";
-    let config = json!({"eos_token": "<|im_end|>", "chat_template": template});
-    place.write("model/tokenizer_config.json", config.to_string());
-    let said = failed(
-        &place,
-        &["export", "model", "--format", "q8_0", "-o", "a.gguf", "--rows", "judged.jsonl"],
-    );
-    assert!(said.contains("the model was not trained on what a server would ask"), "{said}");
-    assert!(said.contains("training has") && said.contains("the server's prompt has"), "{said}");
-    assert!(!place.path("a.gguf").exists());
-}
-
-#[test]
 fn inspect_tells_every_kind_apart_and_verify_finds_a_changed_bit() {
     let place = trained("");
     place.done(&["export", "run", "--format", "q8_0", "-o", "a.gguf"]);
@@ -443,4 +200,171 @@ fn inspect_tells_every_kind_apart_and_verify_finds_a_changed_bit() {
         let said = place.refused(&["inspect", pickle]);
         assert!(said.contains(&format!("`{pickle}` is a pickle by its name")), "{said}");
     }
+}
+
+/// The tensors of a safetensors file: number type, shape and bytes.
+fn tensors(path: &Path) -> Map<String, Value> {
+    let bytes = fs::read(path).unwrap();
+    let found = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let each = found.tensors().into_iter().map(|(name, view)| {
+        (name, json!([format!("{:?}", view.dtype()), view.shape(), view.data()]))
+    });
+    each.collect()
+}
+
+fn numbers<const N: usize, T>(value: &Value, read: impl Fn([u8; N]) -> T) -> Vec<T> {
+    let bytes: Vec<u8> = serde_json::from_value(value[2].clone()).unwrap();
+    bytes.as_chunks::<N>().0.iter().map(|bytes| read(*bytes)).collect()
+}
+
+#[test]
+fn an_mlx_folder_holds_the_merged_model_by_the_formula_that_mlx_documents() {
+    let place = Place::new();
+    place.tiny_model_with(128);
+    train(&place, "");
+    place.write("tokens.jsonl", "{\"tokens\": [1, 20, 40, 60, 3, 80, 5, 17, 9, 71]}\n");
+    let rows = ["--rows", "tokens.jsonl", "--force"];
+    place.done(&[&["export", "run", "--format", "mlx", "-o", "mlx"], &rows[..]].concat());
+    place.done(&["merge", "run", "-o", "merged", "--dtype", "f32"]);
+    let config: Value = serde_json::from_str(&place.read("mlx/config.json")).unwrap();
+    let quantization = json!({"group_size": 64, "bits": 4, "mode": "affine"});
+    assert_eq!(config["quantization"], quantization);
+    assert_eq!(config["hidden_size"], 64);
+    for name in ["tokenizer.json", "tokenizer_config.json", "receipt.json"] {
+        assert!(place.path("mlx").join(name).is_file(), "{name}");
+    }
+    let packed = tensors(&place.path("mlx/model.safetensors"));
+    let merged = tensors(&place.path("merged/model.safetensors"));
+    let mut plain: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
+    for (name, dense) in &merged {
+        let shape: Vec<usize> = serde_json::from_value(dense[1].clone()).unwrap();
+        let dense = numbers(dense, f32::from_le_bytes);
+        let [rows, cols] = shape[..] else {
+            let half = |bytes| half::f16::from_le_bytes(bytes).to_f32();
+            assert_eq!(packed[name][0], "F16", "{name}");
+            assert_eq!(numbers(&packed[name], half), dense, "{name}");
+            plain.push((name.clone(), shape, bytes_of(&dense)));
+            continue;
+        };
+        let stem = name.strip_suffix(".weight").unwrap();
+        let part = |ending: &str| &packed[&format!("{stem}.{ending}")];
+        assert_eq!(
+            (&part("weight")[0], &part("weight")[1]),
+            (&json!("U32"), &json!([rows, cols / 8]))
+        );
+        for ending in ["scales", "biases"] {
+            let found = (&part(ending)[0], &part(ending)[1]);
+            assert_eq!(found, (&json!("F16"), &json!([rows, cols / 64])), "{name}");
+        }
+        let words = numbers(part("weight"), u32::from_le_bytes);
+        let half = |bytes| half::f16::from_le_bytes(bytes).to_f32();
+        let (scales, biases) = (numbers(part("scales"), half), numbers(part("biases"), half));
+        // w = scale * q + bias; eight codes of four bits in a word, lowest first.
+        let value = |at: usize| {
+            let code = (words[at / 8] >> (4 * (at % 8))) & 15;
+            scales[at / 64] * f32::from(u8::try_from(code).unwrap()) + biases[at / 64]
+        };
+        let found: Vec<f32> = (0..rows * cols).map(value).collect();
+        let square = |sum: f32, (a, b): (&f32, &f32)| sum + (a - b).powi(2);
+        let missed = found.iter().zip(&dense).fold(0.0, square);
+        let whole = dense.iter().map(|v| (v, &0.0)).fold(0.0, square);
+        // Even numbers on 16 levels: a step is 1/15 of the span, its error 1/√12 of that.
+        assert!((missed / whole).sqrt() < 0.08, "{name}: {missed} of {whole}");
+        plain.push((name.clone(), vec![rows, cols], bytes_of(&found)));
+    }
+    assert_eq!(
+        packed.len(),
+        plain.iter().map(|it| if it.1.len() == 2 { 3 } else { 1 }).sum::<usize>()
+    );
+    // What the receipt says of the folder is what these numbers say.
+    let views = plain.iter().map(|(name, shape, bytes)| {
+        let view =
+            safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes);
+        (name.as_str(), view.unwrap())
+    });
+    fs::write(place.path("merged/model.safetensors"), safetensors::serialize(views, None).unwrap())
+        .unwrap();
+    let line = place.done(&["score", "merged", "tokens.jsonl"]);
+    let score: Value = serde_json::from_str(line.trim()).unwrap();
+    let mean = score["sum_logprob"].as_f64().unwrap() / 9.0;
+    let said = &receipt(&place, "mlx/receipt.json")["judged"]["exported"];
+    assert_eq!(said["tokens"], 9);
+    assert_near(&[said["mean_log_likelihood"].as_f64().unwrap()], &[mean], 1e-4, "receipt");
+}
+
+fn bytes_of(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+#[test]
+fn a_run_with_relative_paths_is_judged_by_its_own_rows_from_anywhere() {
+    let place = trained("");
+    fs::create_dir(place.path("elsewhere")).unwrap();
+    // Rows of the same name that the run was not trained on.
+    place.rows("elsewhere/rows.jsonl", &[conversation("other", "two")]);
+    let from = |folder: &str, arguments: &[&str]| {
+        let mut command = place.command(arguments);
+        let said: support::Said = command.current_dir(place.path(folder)).output().unwrap().into();
+        assert_eq!(said.code, Some(0), "{}", said.err);
+        assert!(!said.err.contains("warning"), "{}", said.err);
+    };
+    place.done(&["export", "run", "--format", "q8_0", "-o", "here.gguf"]);
+    from("elsewhere", &["export", "../run", "--format", "q8_0", "-o", "there.gguf"]);
+    from("elsewhere", &["merge", "../run", "-o", "merged"]);
+    // The folder of the run moves, and its rows with it.
+    fs::create_dir(place.path("moved")).unwrap();
+    for name in ["run", "rows.jsonl", "model"] {
+        fs::rename(place.path(name), place.path("moved").join(name)).unwrap();
+    }
+    from("elsewhere", &["export", "../moved/run", "--format", "q8_0", "-o", "later.gguf"]);
+    let here = receipt(&place, "here.receipt.json");
+    assert_eq!(here["rows"]["from"], "held-out rows");
+    for name in ["there.receipt.json", "merged/receipt.json", "later.receipt.json"] {
+        let there = receipt(&place, &format!("elsewhere/{name}"));
+        assert_eq!(there["rows"], here["rows"], "{name}");
+        assert_eq!(there["judged"]["adapter"], here["judged"]["adapter"], "{name}");
+    }
+}
+
+#[test]
+fn a_run_on_cleaned_rows_is_judged_by_cleaned_rows() {
+    let place = Place::new();
+    place.tiny_model();
+    let mut rows: Vec<_> = (0..8).map(|at| conversation(&format!("say {at}"), "one")).collect();
+    rows.push(json!({"messages": "no list"}));
+    place.rows("rows.jsonl", &rows);
+    place.write("r.yaml", recipe("clean: {profile: chat, max_bad: 50%}\n"));
+    place.done(&["train", "r.yaml"]);
+    place.done(&["export", "run", "--format", "q8_0", "-o", "a.gguf"]);
+    assert_eq!(receipt(&place, "a.receipt.json")["rows"]["from"], "held-out rows");
+}
+
+#[test]
+fn licence_and_bases_go_along_from_folder_to_file() {
+    let place = Place::new();
+    place.tiny_model();
+    place
+        .write("model/README.md", "---\nlicense: apache-2.0\nbase_model: org/first\n---\n# Tiny\n");
+    place.write("model/generation_config.json", "{\"temperature\": 0.5}");
+    train(&place, "");
+    place.done(&["export", "run", "--format", "q8_0", "-o", "a.gguf"]);
+    place.done(&["export", "run", "--adapter-only", "-o", "lora.gguf"]);
+    place.done(&["merge", "run", "-o", "merged"]);
+    place.done(&["export", "merged", "--format", "q8_0", "-o", "b.gguf"]);
+    for (file, bases) in [
+        ("a.gguf", &["model", "first"][..]),
+        ("lora.gguf", &["model", "first"]),
+        ("b.gguf", &["model"]),
+    ] {
+        let seen = inspected(&place, file);
+        let key = |key: &str| seen["metadata"][key].as_str().unwrap_or_default().to_owned();
+        assert_eq!(key("general.license"), "apache-2.0", "{file}");
+        for (at, base) in bases.iter().enumerate() {
+            assert_eq!(key(&format!("general.base_model.{at}.name")), *base, "{file}");
+        }
+        assert_eq!(key("general.base_model.count"), bases.len().to_string(), "{file}");
+    }
+    assert_eq!(place.read("merged/generation_config.json"), "{\"temperature\": 0.5}");
+    let card = place.read("merged/README.md");
+    assert!(card.starts_with("---\nlicense: \"apache-2.0\"\nbase_model:\n- \"model\"\n"), "{card}");
 }

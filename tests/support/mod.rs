@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test's helper may panic")]
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod trained;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -102,15 +104,20 @@ impl Place {
 
     /// Makes the tiny model in the folder `model`: Llama's shape, `f32`, weights from a seed.
     pub(crate) fn tiny_model(&self) {
+        self.tiny_model_with(MLP);
+    }
+
+    /// The tiny model with an MLP of another width.
+    pub(crate) fn tiny_model_with(&self, mlp: usize) {
         let config = json!({
             "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",
-            "hidden_size": WIDTH, "intermediate_size": MLP, "num_attention_heads": HEADS,
+            "hidden_size": WIDTH, "intermediate_size": mlp, "num_attention_heads": HEADS,
             "num_key_value_heads": KV_HEADS, "head_dim": WIDTH / HEADS, "num_hidden_layers": BLOCKS,
             "max_position_embeddings": 256, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
             "tie_word_embeddings": true, "vocab_size": VOCABULARY, "torch_dtype": "float32",
         });
         self.write("model/config.json", config.to_string());
-        self.write("model/model.safetensors", weights());
+        self.write("model/model.safetensors", weights(mlp));
         let (tokenizer, tokenizer_config) = tokenizer();
         self.write("model/tokenizer.json", tokenizer.to_string());
         self.write("model/tokenizer_config.json", tokenizer_config.to_string());
@@ -156,7 +163,7 @@ impl Draws {
     }
 }
 
-fn weights() -> Vec<u8> {
+fn weights(mlp: usize) -> Vec<u8> {
     let head = WIDTH / HEADS;
     let mut shapes: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     let mut add = |name: &str, shape: &[usize]| {
@@ -172,9 +179,9 @@ fn weights() -> Vec<u8> {
         inner("self_attn.k_proj", &[KV_HEADS * head, WIDTH]);
         inner("self_attn.v_proj", &[KV_HEADS * head, WIDTH]);
         inner("self_attn.o_proj", &[WIDTH, HEADS * head]);
-        inner("mlp.gate_proj", &[MLP, WIDTH]);
-        inner("mlp.up_proj", &[MLP, WIDTH]);
-        inner("mlp.down_proj", &[WIDTH, MLP]);
+        inner("mlp.gate_proj", &[mlp, WIDTH]);
+        inner("mlp.up_proj", &[mlp, WIDTH]);
+        inner("mlp.down_proj", &[WIDTH, mlp]);
         inner("input_layernorm", &[WIDTH]);
         inner("post_attention_layernorm", &[WIDTH]);
     }
