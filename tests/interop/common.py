@@ -146,18 +146,23 @@ def hf_logprobs(model, ids: list[int], chunk: int = 256) -> list:
     return out
 
 
+def hush(kept=[]) -> None:
+    """llama.cpp says nothing any more. C keeps the pointer for good, so it lives as long as the program."""
+    import llama_cpp
+
+    if not kept:
+        kept.append(llama_cpp.llama_log_callback(lambda level, text, data: None))
+        llama_cpp.llama_log_set(kept[0], None)
+
+
 class LlamaCpp:
     """llama.cpp on the CPU, through its C interface: the Python class would keep all logits."""
-
-    _quiet = None  # C keeps the pointer for good, so it must outlive every model
 
     def __init__(self, gguf: pathlib.Path, context: int, threads: int, batch: int = 512) -> None:
         import llama_cpp
 
         self.api, self.batch_size = llama_cpp, batch
-        if LlamaCpp._quiet is None:
-            LlamaCpp._quiet = llama_cpp.llama_log_callback(lambda level, text, data: None)
-            llama_cpp.llama_log_set(LlamaCpp._quiet, None)
+        hush()
         llama_cpp.llama_backend_init()
         self.model = llama_cpp.llama_model_load_from_file(
             str(gguf).encode(), llama_cpp.llama_model_default_params()

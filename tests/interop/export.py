@@ -65,6 +65,7 @@ def quantise(source, out, file_type, threads, importance=None) -> float:
     """llama.cpp's quantiser; the seconds it took."""
     import llama_cpp as api
 
+    common.hush()
     params = api.llama_model_quantize_default_params()
     params.nthread, params.ftype = threads, file_type
     keep = []

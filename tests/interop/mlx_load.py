@@ -12,9 +12,8 @@ import tempfile
 import common
 
 TEXTS = [
-    "The ferry leaves the harbour at seven, and whoever misses it waits until the evening tide comes in again.",
-    "def mean(values):\n    return sum(values) / len(values) if values else 0.0\n",
-    "Water boils at 100 degrees at sea level; on a mountain it boils earlier, so eggs take longer.",
+    "The ferry leaves the harbour at seven, and whoever misses it waits until evening.",
+    "def mean(values):\n    return sum(values) / len(values)\n",
 ]
 
 
@@ -31,15 +30,17 @@ def main() -> None:
         out = folder / "mlx"
         # The tokenizer of a folder that `ft` wrote, to have ids for the judged rows.
         common.ft("export", base, "--format", "mlx", "-o", folder / "first")
-        model, tokenizer = load(str(folder / "first"))
+        _, tokenizer = load(str(folder / "first"), lazy=True)
         rows = [{"tokens": tokenizer.encode(text)} for text in TEXTS]
         common.ft("export", base, "--format", "mlx", "-o", out, "--rows", common.write_rows(folder / "rows.jsonl", rows))
-        model, tokenizer = load(str(out))
+        model, _ = load(str(out), lazy=True)
+        # On a processor MLX multiplies 16-bit numbers one by one.
+        model.set_dtype(mx.float32)
         said = json.loads((out / "receipt.json").read_text())["judged"]["exported"]
         sums, count = 0.0, 0
         for row in rows:
             ids = row["tokens"]
-            logits = np.array(model(mx.array([ids[:-1]])).astype(mx.float32))[0].astype(np.float64)
+            logits = np.array(model(mx.array([ids[:-1]])))[0].astype(np.float64)
             top = logits.max(axis=1, keepdims=True)
             logprobs = logits - top - np.log(np.exp(logits - top).sum(axis=1, keepdims=True))
             sums += logprobs[np.arange(len(ids) - 1), ids[1:]].sum()
