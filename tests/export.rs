@@ -229,7 +229,7 @@ fn an_mlx_folder_holds_the_merged_model_by_the_formula_that_mlx_documents() {
     let config: Value = serde_json::from_str(&place.read("mlx/config.json")).unwrap();
     let quantization = json!({"group_size": 64, "bits": 4, "mode": "affine"});
     assert_eq!(config["quantization"], quantization);
-    assert_eq!(config["hidden_size"], 64);
+    assert_eq!((&config["hidden_size"], &config["rope_theta"]), (&json!(64), &json!(10000.0)));
     for name in ["tokenizer.json", "tokenizer_config.json", "receipt.json"] {
         assert!(place.path("mlx").join(name).is_file(), "{name}");
     }

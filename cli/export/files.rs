@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use ft_gguf::{Metadata, Value as GgufValue};
-use ft_model::export::hf_config;
+use ft_model::export::{hf_config, in_older_words};
 use serde_json::{Map, Value};
 
 use super::card::Card;
@@ -55,6 +55,7 @@ pub(crate) fn folder_files(
         config
     };
     config.remove("quantization_config");
+    in_older_words(&mut config);
     // transformers 5 and 4.
     let old = config.contains_key("torch_dtype");
     config.insert("dtype".to_owned(), dtype.into());

@@ -78,7 +78,32 @@ pub fn hf_config(decoder: &Decoder) -> Result<Map<String, Value>, ExportError> {
         let scalar = if whole { scalar.round() } else { scalar };
         fields.insert("query_pre_attn_scalar".to_owned(), scalar.into());
     }
+    in_older_words(fields);
     Ok(std::mem::take(fields))
+}
+
+/// Says the rotary embedding also where programs look that do not know `rope_parameters` (transformers 4, MLX):
+/// `rope_theta`, `rope_local_base_freq` and `rope_scaling`. What is there stays.
+pub fn in_older_words(config: &mut Map<String, Value>) {
+    let Some(Value::Object(rope)) = config.get("rope_parameters").cloned() else { return };
+    let mut put = |key: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            config.entry(key).or_insert(value);
+        }
+    };
+    let of_layers = |kind: &str| rope.get(kind)?.get("rope_theta").cloned();
+    if rope.contains_key("full_attention") || rope.contains_key("sliding_attention") {
+        put("rope_theta", of_layers("full_attention"));
+        put("rope_local_base_freq", of_layers("sliding_attention"));
+        return;
+    }
+    put("rope_theta", rope.get("rope_theta").cloned());
+    let kind = rope.get("rope_type").and_then(Value::as_str).unwrap_or("default");
+    if kind != "default" {
+        let mut scaling = rope.clone();
+        scaling.remove("rope_theta");
+        put("rope_scaling", Some(Value::Object(scaling)));
+    }
 }
 
 /// The number that is written shortest among those that are this f32.
@@ -139,4 +164,41 @@ fn is_llama_3(decoder: &Decoder, factor: f64) -> bool {
     let wanted = frequencies(&wanted, b.rotary_dim).inverse;
     let found = &decoder.global_frequencies.inverse;
     found.iter().zip(&wanted).all(|(found, wanted)| (found - wanted).abs() <= 1e-5 * wanted.abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(rope: Value) -> Map<String, Value> {
+        let mut config = Map::new();
+        config.insert("rope_parameters".to_owned(), rope);
+        in_older_words(&mut config);
+        config.remove("rope_parameters");
+        config
+    }
+
+    #[test]
+    fn the_rotary_embedding_is_said_in_the_words_of_older_readers_too() {
+        let plain = told(json!({"rope_type": "default", "rope_theta": 1e5}));
+        assert_eq!(Value::Object(plain), json!({"rope_theta": 1e5}));
+        let scaled = told(json!({"rope_type": "linear", "factor": 4.0, "rope_theta": 1e4}));
+        let expected =
+            json!({"rope_theta": 1e4, "rope_scaling": {"rope_type": "linear", "factor": 4.0}});
+        assert_eq!(Value::Object(scaled), expected);
+        let layered = told(json!({
+            "full_attention": {"rope_type": "default", "rope_theta": 1e6},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+        }));
+        assert_eq!(Value::Object(layered), json!({"rope_theta": 1e6, "rope_local_base_freq": 1e4}));
+    }
+
+    #[test]
+    fn what_a_configuration_says_already_stays() {
+        let mut config = Map::new();
+        config.insert("rope_theta".to_owned(), 7.0.into());
+        config.insert("rope_parameters".to_owned(), json!({"rope_theta": 8.0}));
+        in_older_words(&mut config);
+        assert_eq!(config["rope_theta"], 7.0);
+    }
 }

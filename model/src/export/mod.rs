@@ -26,7 +26,7 @@ mod mlx;
 mod pieces;
 mod receipt;
 
-pub use config::hf_config;
+pub use config::{hf_config, in_older_words};
 pub use error::ExportError;
 pub use folder::{
     FolderFormat, FolderTensor, Written as WrittenFolder, folder_tensors, write_folder,
