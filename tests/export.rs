@@ -47,7 +47,7 @@ fn a_folder_in_shards_reads_as_one_and_a_missing_shard_is_named() {
     fs::rename(&weights, place.path("merged/model-00001-of-00001.safetensors")).unwrap();
     let listed: Value = serde_json::from_str(&place.done(&["inspect", "model", "--json"])).unwrap();
     let names = listed["tensors"].as_array().unwrap().iter();
-    let map: serde_json::Map<String, Value> = names
+    let map: Map<String, Value> = names
         .map(|it| {
             (it["name"].as_str().unwrap().to_owned(), json!("model-00001-of-00001.safetensors"))
         })
