@@ -153,6 +153,9 @@ impl Sink {
 
     /// Takes groups of rows that stay into the report.
     fn note(&mut self, rule: &'static str, noted: &Noted) {
+        if noted.groups.is_empty() {
+            return;
+        }
         let place = |row: &u32| self.spool.place(*row).map(|place| place.to_string());
         let among = |rows: &Vec<u32>| rows.iter().take(AMONG).filter_map(place).collect();
         self.summary.noted.push(NotedGroups {
@@ -254,7 +257,12 @@ impl Sink {
                 self.summary.kept -= 1;
                 self.spool.fell(row);
             }
-            if let Some(noted) = stage.noted() {
+        }
+        // Rows that a later stage took are no longer among them.
+        for stage in &mut plan.stages {
+            if let Some(mut noted) = stage.noted() {
+                noted.groups.iter_mut().for_each(|rows| rows.retain(|row| self.spool.alive(*row)));
+                noted.groups.retain(|rows| rows.len() > 1);
                 self.note(stage.name(), &noted);
             }
         }

@@ -26,7 +26,7 @@ pub trait Stage: Send + Sync {
         let _ = row;
     }
 
-    /// What is worth a look and drops nobody; asked after [`Stage::finish`].
+    /// What is worth a look and drops nobody; asked after all stages have finished.
     fn noted(&mut self) -> Option<Noted> {
         None
     }

@@ -85,8 +85,10 @@ impl<R: BufRead> Lines<R> {
         self.number += 1;
         let ended = self.buffer.ends_with(b"\n");
         if self.buffer.len() - usize::from(ended) > self.limit {
-            if !ended {
-                self.skip()?;
+            if !ended && let Err(error) = self.skip() {
+                // The line was not read after all.
+                self.number -= 1;
+                return Err(error);
             }
             // A single long line must not hold its memory for the rest of the file.
             self.buffer = Vec::new();
