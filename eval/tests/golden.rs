@@ -162,6 +162,23 @@ fn choices_are_scored_by_sum_and_by_length() {
 }
 
 #[test]
+fn templates_say_what_the_harness_says_in_python() {
+    let files = |task: &mut Task, folder: &str, splits: &[&str]| {
+        let file = |split: &&str| {
+            let name = if folder == "mgsm_direct_ja" { "test" } else { *split };
+            ((*split).to_owned(), vec![format!("{folder}/{name}.jsonl")])
+        };
+        task.data.files = splits.iter().map(file).collect();
+    };
+    let mut pro = task("mmlu_pro_math");
+    files(&mut pro, "mmlu_pro", &["test", "validation"]);
+    held("mmlu_pro_math", &pro, &Prompting { num_fewshot: Some(2), ..prompting() });
+    let mut mgsm = task("mgsm_direct_ja");
+    files(&mut mgsm, "mgsm_direct_ja", &["test", "train"]);
+    held("mgsm_direct_ja", &mgsm, &prompting());
+}
+
+#[test]
 fn texts_are_scored_as_a_whole_and_by_their_last_word() {
     for name in ["texts", "last_word"] {
         let file = folder().join(format!("{name}.yaml"));

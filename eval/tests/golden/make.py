@@ -124,6 +124,10 @@ def main():
     mmlu = {"dev": "mmlu/astronomy/dev.jsonl", "test": "mmlu/astronomy/test.jsonl"}
     read = config("mmlu/default/mmlu_astronomy.yaml")
     made["mmlu_astronomy"] = run("mmlu_astronomy", read, mmlu, num_fewshot=2)
+    pro = {"validation": "mmlu_pro/validation.jsonl", "test": "mmlu_pro/test.jsonl"}
+    made["mmlu_pro_math"] = run("mmlu_pro_math", config("mmlu_pro/mmlu_pro_math.yaml"), pro, num_fewshot=2)
+    mgsm = {split: "mgsm_direct_ja/test.jsonl" for split in ("train", "test")}
+    made["mgsm_direct_ja"] = run("mgsm_direct_ja", config("mgsm/direct/mgsm_direct_ja.yaml"), mgsm)
     read = {"output_type": "loglikelihood_rolling", "test_split": "test", "doc_to_text": "", "doc_to_target": "text",
             "metric_list": [{"metric": m} for m in ("word_perplexity", "byte_perplexity", "bits_per_byte")]}
     made["texts"] = run("texts", read, {"test": "texts/test.jsonl"})
