@@ -242,6 +242,36 @@ fn what_was_read_before_is_not_read_again_and_changes_nothing() {
     assert!(service.submit().stats().cached_tokens >= 128);
 }
 
+#[test]
+fn what_several_ask_at_once_is_read_once() {
+    for (decoder, known) in [(packed(), 129), (base(), 128)] {
+        let options = Options { cache_tokens: 2048, ..Options::planned(&decoder.blueprint, 8, 0) };
+        let service = Service::start(decoder.clone(), options).unwrap();
+        let request = |seed| Request {
+            prompt: ids(3, 130),
+            max_new_tokens: 5,
+            sampling: warm(seed),
+            ..Request::default()
+        };
+        let waited: Vec<Receiver<Event>> = (0..6)
+            .map(|seed| {
+                let (job, events) = job(request(seed));
+                service.submit().job(job).unwrap();
+                events
+            })
+            .collect();
+        for (seed, events) in (0..).zip(waited) {
+            let mut collector = ft_model::engine::Collector::default();
+            while !collector.take(events.recv().unwrap()) {}
+            let answer = collector.answer().unwrap();
+            let alone = answers(&Engine::new(&decoder, 1), vec![request(seed)]).remove(0);
+            let cached = if seed == 0 { 0 } else { known };
+            let ids = |answer: &Answer| answer.tokens.iter().map(|it| it.id).collect::<Vec<_>>();
+            assert_eq!((answer.cached_tokens, ids(&answer)), (cached, ids(&alone)), "{seed}");
+        }
+    }
+}
+
 /// A service with both adapters.
 fn service(slots: usize, queue: usize) -> Service {
     let decoder = base();

@@ -35,15 +35,8 @@ pub(super) fn common(a: &[u32], b: &[u32], block: usize) -> usize {
 }
 
 impl Prefixes {
-    /// The longest beginning of `ids` that is known, at most `most` tokens: its length and place.
-    pub(super) fn find(
-        &self,
-        model: u64,
-        ids: &[u32],
-        most: usize,
-        block: usize,
-    ) -> Option<(usize, usize)> {
-        let ids = &ids[..most.min(ids.len())];
+    /// The longest beginning of `ids` that is known: its length and place.
+    pub(super) fn find(&self, model: u64, ids: &[u32], block: usize) -> Option<(usize, usize)> {
         self.all
             .iter()
             .enumerate()

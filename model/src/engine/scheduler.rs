@@ -60,6 +60,18 @@ impl Model {
     }
 }
 
+impl Model {
+    /// The beginning of a prompt that need not be read if it is known. The last token is read anew, because its logits are
+    /// wanted; so are those before the tokens that are scored.
+    fn reusable<'r>(&self, request: &'r Request) -> &'r [u32] {
+        let from = request.score.map_or(request.prompt.len(), |score| score.from);
+        &request.prompt[..from.min(request.prompt.len()).saturating_sub(1)]
+    }
+}
+
+/// Tokens that somebody else will have read.
+const WORTH_WAITING_FOR: usize = 64;
+
 /// Requests in, events out.
 pub(super) struct Scheduler {
     pub(super) options: Options,
@@ -156,26 +168,42 @@ impl Scheduler {
         self.waiting = kept;
     }
 
+    /// Who answers a request.
+    fn model(&self, request: &Request) -> Option<&Arc<Model>> {
+        let name = request.adapter.as_deref();
+        let model = self.models.iter().find(|model| model.name.as_deref() == name)?;
+        Some(model.exact.as_ref().filter(|_| request.score.is_some()).unwrap_or(model))
+    }
+
+    /// Whether a good part of a prompt is being read for another request: who waits for that has it for nothing.
+    fn is_being_read(&self, request: &Request) -> bool {
+        let Some(model) = self.model(request) else { return false };
+        let (block, wanted) = (model.block(), model.reusable(request));
+        let reading = |slot: &&Slot| slot.last.is_none() && slot.model.number == model.number;
+        self.slots.iter().filter(reading).any(|slot| {
+            common(&slot.request().prompt, wanted, block) >= slot.read + WORTH_WAITING_FOR
+        })
+    }
+
     /// Gives free slots to those who wait, in their order, while there is memory.
     fn admit(&mut self) {
         while self.slots.len() < self.options.slots {
-            let Some(job) = self.waiting.front() else { break };
-            let name = job.request.adapter.as_deref();
-            let Some(model) = self.models.iter().find(|model| model.name.as_deref() == name) else {
-                let name = name.unwrap_or_default().to_owned();
-                if let Some(mut job) = self.waiting.pop_front() {
+            let ready = |job: &Job| !self.is_being_read(&job.request);
+            let Some(at) = self.waiting.iter().position(ready) else { break };
+            let job = &self.waiting[at];
+            let Some(model) = self.model(&job.request).map(Arc::clone) else {
+                if let Some(mut job) = self.waiting.remove(at) {
+                    let name = job.request.adapter.take().unwrap_or_default();
                     let _ = (job.sink)(Event::Failed(EngineError::Adapter { name }));
                 }
                 continue;
             };
-            let exact = model.exact.as_ref().filter(|_| job.request.score.is_some());
-            let model = Arc::clone(exact.unwrap_or(model));
             let capacity = job.request.prompt.len() + job.request.max_new_tokens;
             let taken: usize = self.slots.iter().map(|slot| slot.capacity).sum();
             if taken + capacity > self.options.cache_tokens {
                 break;
             }
-            let Some(job) = self.waiting.pop_front() else { break };
+            let Some(job) = self.waiting.remove(at) else { break };
             let room = self.options.cache_tokens - taken - capacity;
             let (cache, read) = self.beginning(&model, &job.request, capacity, room);
             let mut slot = Slot::new(job, model, cache, capacity, read);
@@ -194,13 +222,8 @@ impl Scheduler {
         capacity: usize,
         room: usize,
     ) -> (Cache, usize) {
-        // The last token is read anew, because its logits are wanted; so are those before the
-        // tokens that are scored.
-        let from = request.score.map_or(request.prompt.len(), |score| score.from);
-        let most = from.min(request.prompt.len()).saturating_sub(1);
-        let block = model.block();
-        let kept = self.prefixes.find(model.number, &request.prompt, most, block);
-        let wanted = &request.prompt[..most];
+        let (block, wanted) = (model.block(), model.reusable(request));
+        let kept = self.prefixes.find(model.number, wanted, block);
         let beside = self
             .slots
             .iter()
