@@ -60,13 +60,11 @@ impl Model {
     }
 }
 
-impl Model {
-    /// The beginning of a prompt that need not be read if it is known. The last token is read anew, because its logits are
-    /// wanted; so are those before the tokens that are scored.
-    fn reusable<'r>(&self, request: &'r Request) -> &'r [u32] {
-        let from = request.score.map_or(request.prompt.len(), |score| score.from);
-        &request.prompt[..from.min(request.prompt.len()).saturating_sub(1)]
-    }
+/// The beginning of a prompt that need not be read if it is known. The last token is read anew, because its logits are wanted; so
+/// are those before the tokens that are scored.
+fn reusable(request: &Request) -> &[u32] {
+    let from = request.score.map_or(request.prompt.len(), |score| score.from);
+    &request.prompt[..from.min(request.prompt.len()).saturating_sub(1)]
 }
 
 /// Tokens that somebody else will have read.
@@ -178,7 +176,7 @@ impl Scheduler {
     /// Whether a good part of a prompt is being read for another request: who waits for that has it for nothing.
     fn is_being_read(&self, request: &Request) -> bool {
         let Some(model) = self.model(request) else { return false };
-        let (block, wanted) = (model.block(), model.reusable(request));
+        let (block, wanted) = (model.block(), reusable(request));
         let reading = |slot: &&Slot| slot.last.is_none() && slot.model.number == model.number;
         self.slots.iter().filter(reading).any(|slot| {
             common(&slot.request().prompt, wanted, block) >= slot.read + WORTH_WAITING_FOR
@@ -222,7 +220,7 @@ impl Scheduler {
         capacity: usize,
         room: usize,
     ) -> (Cache, usize) {
-        let (block, wanted) = (model.block(), model.reusable(request));
+        let (block, wanted) = (model.block(), reusable(request));
         let kept = self.prefixes.find(model.number, wanted, block);
         let beside = self
             .slots
