@@ -56,8 +56,10 @@ fn a_server_that_is_told_to_stop_finishes_what_it_began_and_the_log_is_whole() {
             })
             .collect();
         let begun = Instant::now();
-        while server.metric("ft_requests_running") < 8.0 {
-            assert!(begun.elapsed() < Duration::from_secs(20));
+        // All eight have begun; how far they are is left open.
+        while place.read("audit.jsonl").matches("\"event\":\"request\"").count() < 8 {
+            assert!(begun.elapsed() < Duration::from_mins(1));
+            std::thread::sleep(Duration::from_millis(2));
         }
         server.signal();
         let answers: Vec<Answer> = asks.into_iter().map(|ask| ask.join().unwrap()).collect();
@@ -68,10 +70,7 @@ fn a_server_that_is_told_to_stop_finishes_what_it_began_and_the_log_is_whole() {
     let whole = place.done(&["audit", "verify", "audit.jsonl"]);
     assert!(whole.starts_with("whole: "), "{whole}");
     let log = place.read("audit.jsonl");
-    assert_eq!(
-        log.matches("\"outcome\":\"answered\"").count() - log.matches("/metrics").count() / 2,
-        8
-    );
+    assert_eq!(log.matches("\"outcome\":\"answered\"").count(), 8);
     assert!(log.lines().last().unwrap().contains("\"event\":\"stop\""));
     // Changed, cut and moved lines are found by the program too.
     let lines: Vec<&str> = log.lines().collect();
