@@ -247,7 +247,7 @@ def ftfy_cases(folder: pathlib.Path):
     with tarfile.open(folder / "ftfy-6.3.1.tar.gz") as archive:
         cases = folder / "ftfy_cases.json"
         cases.write_bytes(archive.extractfile("ftfy-6.3.1/tests/test_cases.json").read())
-    told = subprocess.run(["cargo", "run", "--release", "-q", "--workspace", "--example", "ftfy_cases", "--", str(cases)],
+    told = subprocess.run(["cargo", "run", "-q", "-p", "ft-datasets", "--example", "ftfy_cases", "--", str(cases)],
                           cwd=HERE.parent, check=True, stdout=subprocess.PIPE, text=True).stdout
     print(f"\nText repair: {told.splitlines()[-1]}")
 
