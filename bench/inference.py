@@ -4,8 +4,8 @@
     python bench/inference.py [--models DIR] [--rounds 5] [--threads 2] [--formats q4_0,q4_1,q8_0,gemma]
 
 SmolLM2-135M-Instruct in Q4_0, Q4_1 and Q8_0 (Q4_1 is the file; the others are made of it by llama.cpp) and Gemma-3-270M in
-Q4_K_M. Prompt of 512 tokens, generation of 128, both on the same threads. In each round llama.cpp's best of several runs stands
-beside `ft`'s median of five; a row gives medians over the rounds and the rounds' ratios.
+Q4_K_M. Prompt of 512 tokens, generation of 128, both on the same threads. Each program gives the median of five
+runs in a round; a row gives medians over the rounds and the rounds' ratios.
 """
 import argparse
 import json

@@ -5,25 +5,29 @@
     python peer_llamacpp.py FILE.gguf --requantize OUT.gguf --ftype 2
 
 tests/interop/setup.sh builds llama-cpp-python with this machine's instructions. --ftype is llama.h's
-llama_ftype: 2 Q4_0, 3 Q4_1, 7 Q8_0, 15 Q4_K_M. The best of several runs counts: noise only slows.
+llama_ftype: 2 Q4_0, 3 Q4_1, 7 Q8_0, 15 Q4_K_M. The median of five runs after a first one, as `ft bench` has it.
 """
 import argparse
 import json
 import resource
+import statistics
 import time
 
 import llama_cpp
 import numpy as np
 
+RUNS = 5
 
-def best(work, times: int) -> float:
-    """Shortest of `times` runs, in seconds."""
-    shortest = float("inf")
-    for _ in range(times):
+
+def median(prepare, work) -> float:
+    """Seconds of `work`, not of `prepare`: the median of several runs, after one that does not count."""
+    seconds = []
+    for _ in range(1 + RUNS):
+        prepare()
         start = time.perf_counter()
         work()
-        shortest = min(shortest, time.perf_counter() - start)
-    return shortest
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds[1:])
 
 
 def requantize(source: str, out: str, ftype: int, threads: int) -> int:
@@ -47,18 +51,16 @@ def main() -> None:
                             n_threads_batch=args.threads, verbose=False)
     ids = [int(token) for token in np.random.RandomState(0).randint(100, 40_000, size=args.prompt)]
 
-    def prompt() -> None:
+    def begin() -> None:
         model.reset()
-        model.eval(ids)
+        model.eval(ids[:8])
 
     def generate() -> None:
         for i in range(args.generate):
             model.eval([ids[i % len(ids)]])
 
-    prompt_seconds = best(prompt, 4)
-    model.reset()
-    model.eval(ids[:8])
-    generate_seconds = best(generate, 3)
+    prompt_seconds = median(model.reset, lambda: model.eval(ids))
+    generate_seconds = median(begin, generate)
     print(json.dumps(dict(
         file=args.gguf.split("/")[-1], prompt_tok_s=round(args.prompt / prompt_seconds, 1),
         generate_tok_s=round(args.generate / generate_seconds, 1),

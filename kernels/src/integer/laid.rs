@@ -11,9 +11,10 @@ use crate::formats::{Format, four_bit, int8, nested};
 use crate::mapped::Pages;
 use crate::packed::{Absmax, Packed};
 
-/// Tiles of 16 rows. A tile is the codes of all its blocks, word by word with those of the 16 rows beside each other
-/// (`[blocks][words][16][4]`), and then their scales, `[blocks]` of numbers in half precision (`[16][2]`) and of bytes
-/// (`[16]`), filled up to a whole cache line: no register of codes lies in two lines.
+/// Tiles of 16 rows. A tile is its blocks, in units of one, two or four ([`Layout::unit`]): the codes of a unit, word by word with
+/// those of the 16 rows beside each other (`[blocks][words][16][4]`), and then its scales, `[blocks]` of numbers in half precision
+/// (`[16][2]`) and of bytes (`[16]`). All of it is read end to end, which is what memory is fastest at, and no register of codes
+/// lies in two cache lines: a unit is whole lines, and the last one of a tile is filled up.
 pub(crate) struct Laid {
     layout: Layout,
     rows: usize,
@@ -84,7 +85,6 @@ impl Laid {
             let mut filled = [0u8; 32];
             let (words, meta) = (&mut words[..layout.words], &mut meta[..layout.meta]);
             for (at, tile) in tiles.chunks_exact_mut(tile).enumerate() {
-                let (tile_codes, tile_meta) = tile.split_at_mut(blocks * layout.code_bytes());
                 let first = (first_tile + at) * LANES;
                 for row in first..(first + LANES).min(rows) {
                     let own = &codes[row * row_bytes..(row + 1) * row_bytes];
@@ -110,11 +110,12 @@ impl Laid {
                             _ => {}
                         }
                         let lane = row - first;
-                        let to = tile_codes[block * layout.code_bytes()..].as_chunks_mut::<64>().0;
+                        let [codes_at, meta_at] = place(layout, blocks, block);
+                        let to = tile[codes_at..].as_chunks_mut::<64>().0;
                         for (word, to) in words.iter().zip(to) {
                             to[4 * lane..4 * lane + 4].copy_from_slice(&word.to_le_bytes());
                         }
-                        let to = &mut tile_meta[block * layout.meta_bytes()..];
+                        let to = &mut tile[meta_at..];
                         for (byte, meta) in meta.iter().enumerate() {
                             to[layout.meta_at(byte, lane)] = *meta;
                         }
@@ -168,16 +169,14 @@ impl Laid {
         matches!(self.apart, Apart::None)
     }
 
-    /// Some blocks of a tile.
+    /// Some blocks of a tile: whole units.
     pub(super) fn tile(&self, tile: usize, blocks: Range<usize>) -> Blocks<'_> {
-        let size = tile_bytes(self.layout, self.blocks);
-        let (codes, meta) = self.bytes[tile * size..(tile + 1) * size]
-            .split_at(self.blocks * self.layout.code_bytes());
-        let part = |bytes| blocks.start * bytes..blocks.end * bytes;
-        Blocks {
-            codes: &codes[part(self.layout.code_bytes())],
-            meta: &meta[part(self.layout.meta_bytes())],
-        }
+        let is_bound =
+            |block: usize| block == self.blocks || block.is_multiple_of(self.layout.unit());
+        assert!(is_bound(blocks.start) && is_bound(blocks.end), "whole units, not {blocks:?}");
+        let (first, size) =
+            (tile * tile_bytes(self.layout, self.blocks), self.layout.block_bytes());
+        Blocks { bytes: &self.bytes[first + blocks.start * size..first + blocks.end * size] }
     }
 
     /// Codes, scales and minima of some blocks of a tile.
@@ -194,8 +193,7 @@ impl Laid {
         // wait between them.
         if (tile + 2) * LANES < self.rows {
             let next = self.tile(tile + 2, blocks.clone());
-            prefetch(next.codes);
-            prefetch(next.meta);
+            prefetch(next.bytes);
         }
         unpack.run(isa, self.layout, bytes, panel);
         match &self.apart {
@@ -207,7 +205,7 @@ impl Laid {
             }
             Apart::Nested { absmax, offset } => {
                 let map = &*nested::MAP;
-                let codes = bytes.meta.chunks_exact(LANES);
+                let codes = bytes.each::<8, 1>().flat_map(|(_, codes)| codes);
                 let groups = panel.scales.chunks_exact_mut(four_bit::LEN / self.layout.group);
                 for ((number, codes), groups) in blocks.zip(codes).zip(groups) {
                     let mut scales = [0.0; LANES];
@@ -236,7 +234,16 @@ impl std::fmt::Debug for Laid {
 /// Bytes of a tile.
 fn tile_bytes(layout: Layout, blocks: usize) -> usize {
     const LINE: usize = 64;
-    (blocks * (layout.code_bytes() + layout.meta_bytes())).next_multiple_of(LINE)
+    (blocks * layout.block_bytes()).next_multiple_of(LINE)
+}
+
+/// Where in a tile of so many blocks the codes and the scales of one lie.
+fn place(layout: Layout, blocks: usize, block: usize) -> [usize; 2] {
+    let (unit, in_unit) = (block - block % layout.unit(), block % layout.unit());
+    let whole = layout.unit().min(blocks - unit);
+    let first = unit * layout.block_bytes();
+    let scales = first + whole * layout.code_bytes();
+    [first + in_unit * layout.code_bytes(), scales + in_unit * layout.meta_bytes()]
 }
 
 #[cfg(test)]
@@ -247,16 +254,16 @@ mod tests {
     impl Laid {
         /// The block of a row as it was.
         fn block(&self, row: usize, block: usize) -> Vec<u8> {
-            let tile = self.tile(row / LANES, block..block + 1);
+            let tile = self.tile(row / LANES, 0..self.blocks).bytes;
+            let [codes, meta] = place(self.layout, self.blocks, block).map(|at| &tile[at..]);
             let lane = row % LANES;
             let words: Vec<u32> = (0..self.layout.words)
                 .map(|word| {
-                    u32::from_le_bytes(*tile.codes[64 * word + 4 * lane..].first_chunk().unwrap())
+                    u32::from_le_bytes(*codes[64 * word + 4 * lane..].first_chunk().unwrap())
                 })
                 .collect();
-            let meta: Vec<u8> = (0..self.layout.meta)
-                .map(|byte| tile.meta[self.layout.meta_at(byte, lane)])
-                .collect();
+            let meta: Vec<u8> =
+                (0..self.layout.meta).map(|byte| meta[self.layout.meta_at(byte, lane)]).collect();
             let mut bytes = vec![0xff; self.layout.bytes];
             join(self.layout.format, &words, &meta, &mut bytes);
             bytes

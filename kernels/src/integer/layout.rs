@@ -33,6 +33,15 @@ pub(crate) struct Layout {
     pub(crate) planes: usize,
 }
 
+/// Blocks of a unit: so many that their scales, of so many bytes a block and row, fill whole lines of the cache.
+pub(crate) const fn unit(meta: usize) -> usize {
+    match meta % 4 {
+        0 => 1,
+        2 => 2,
+        _ => 4,
+    }
+}
+
 /// Words in the largest block.
 pub(super) const MOST_WORDS: usize = 48;
 /// Bytes of scales in the largest block.
@@ -90,6 +99,16 @@ impl Layout {
     /// Bytes of scales of 16 rows.
     pub(crate) fn meta_bytes(self) -> usize {
         LANES * self.meta
+    }
+
+    /// Bytes of a block of 16 rows.
+    pub(crate) fn block_bytes(self) -> usize {
+        self.code_bytes() + self.meta_bytes()
+    }
+
+    /// Blocks of a unit.
+    pub(crate) fn unit(self) -> usize {
+        unit(self.meta)
     }
 
     /// Where the scales' byte `byte` of row `lane` stands among those of 16 rows.

@@ -27,7 +27,7 @@ mod unpack;
 
 pub(crate) use activations::{Activations, LEAST, Row};
 pub(crate) use laid::Laid;
-pub(crate) use layout::Layout;
+pub(crate) use layout::{Layout, unit};
 pub(crate) use product::products;
 pub(crate) use unpack::{Blocks, Lanes, Panel, Quad};
 

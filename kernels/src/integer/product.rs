@@ -73,7 +73,7 @@ fn one_strip(
 ) {
     let layout = laid.layout();
     let unpack = Unpack::of(layout);
-    let chunk = (CHUNK / layout.len).max(1);
+    let chunk = (CHUNK / layout.len).max(1).next_multiple_of(layout.unit());
     let last = columns.end.div_ceil(LANES);
     if x.rows <= FEW_ROWS && laid.is_whole() && dots.reads(layout) {
         let mut sums = [[0.0; LANES]; FEW_ROWS];

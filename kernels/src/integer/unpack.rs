@@ -1,7 +1,7 @@
 //! Blocks of 16 rows to bytes of codes and f32 scales: the part of a product that knows formats.
 
 use super::LANES;
-use super::layout::Layout;
+use super::layout::{Layout, unit};
 use crate::cpu::translate::translate;
 use crate::cpu::{Isa, multiversion};
 use crate::formats::float16::f16_to_f32;
@@ -19,10 +19,26 @@ pub(crate) type Lanes = [f32; LANES];
 /// Some blocks of one tile as they are laid.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Blocks<'a> {
-    /// `[block][word][16][4]`.
-    pub(crate) codes: &'a [u8],
-    /// `[block]` of `[half][16][2]` and `[byte][16]`.
-    pub(crate) meta: &'a [u8],
+    /// Units, of which the last one of a tile may be cut off: `[block][word][16][4]`, then `[block]` of `[half][16][2]` and
+    /// `[byte][16]`.
+    pub(crate) bytes: &'a [u8],
+}
+
+impl<'a> Blocks<'a> {
+    /// Codes and scales of each block of a format with so many words and bytes of scales.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "must be compiled for the caller's instruction set")]
+    pub(super) fn each<const WORDS: usize, const META: usize>(
+        self,
+    ) -> impl Iterator<Item = (&'a [[u8; 64]; WORDS], &'a [[u8; LANES]])> {
+        let block = 64 * WORDS + LANES * META;
+        self.bytes.chunks(unit(META) * block).flat_map(move |unit| {
+            let (codes, meta) = unit.split_at(unit.len() / block * 64 * WORDS);
+            let codes = codes.as_chunks::<64>().0.as_chunks::<WORDS>().0;
+            let meta = meta.as_chunks::<LANES>().0;
+            codes.iter().enumerate().map(|(at, codes)| (codes, &meta[at * META..(at + 1) * META]))
+        })
+    }
 }
 
 /// Unpacked blocks of one tile.
@@ -185,14 +201,11 @@ macro_rules! block_loop {
         multiversion! {
             $(#[$meta])*
             fn $name(blocks: Blocks<'_>, panel: &mut Panel) {
-                let codes = blocks.codes.as_chunks::<64>().0.as_chunks::<$words>().0;
-                let meta = blocks.meta.as_chunks::<LANES>().0;
                 let quads = panel.quads.chunks_exact_mut($quads);
                 let mut scales = panel.scales.chunks_exact_mut($groups);
                 let mut mins = panel.mins.chunks_exact_mut($groups);
                 let mut none = [[0.0; LANES]; 0];
-                for (block, ($codes, $out)) in codes.iter().zip(quads).enumerate() {
-                    let $meta_bytes = &meta[block * $scales..(block + 1) * $scales];
+                for (($codes, $meta_bytes), $out) in blocks.each::<$words, $scales>().zip(quads) {
                     let Some($out) = $out.first_chunk_mut::<$quads>() else { return };
                     let Some($scale) = scales.next().and_then(|s| s.first_chunk_mut::<$groups>()) else { return };
                     let $min: &mut [Lanes] = if $mins { mins.next().unwrap_or(&mut none) } else { &mut none };

@@ -157,8 +157,7 @@ impl Dots {
         let blocks = x.blocks * BLOCK / layout.len;
         check(x);
         assert!(rows.end <= x.rows && sums.len() == rows.len(), "a sum for each row");
-        assert_eq!(tile.codes.len(), blocks * layout.code_bytes(), "codes of all blocks");
-        assert_eq!(tile.meta.len(), blocks * layout.meta_bytes(), "scales of all blocks");
+        assert_eq!(tile.bytes.len(), blocks * layout.block_bytes(), "all blocks");
         match self.0 {
             // SAFETY: this way exists only where `available` found its features; sizes were checked above.
             #[cfg(target_arch = "x86_64")]

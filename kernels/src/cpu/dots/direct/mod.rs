@@ -16,9 +16,9 @@ use std::ops::Range;
 
 use self::forms::{Bytes, FiveK, Fives, Form, FourK, Levels, Nibbles, Powers, SixK, ThreeK, TwoK};
 use super::rows::Rows;
-use super::{Activations, Lanes, Layout};
+use super::{Activations, LANES, Lanes, Layout};
 use crate::formats::Format;
-use crate::integer::Blocks;
+use crate::integer::{Blocks, unit};
 
 /// How far ahead of what is multiplied the memory is asked for, in bytes.
 const AHEAD: usize = 4096;
@@ -100,9 +100,14 @@ unsafe fn kernel<F: Form, const M: usize, const QUADS: usize>(
 ) -> usize {
     let zero = _mm512_set1_epi32(-x.zero);
     let mut sums = [_mm512_setzero_ps(); M];
-    let blocks = tile.codes.chunks_exact(64 * F::WORDS).zip(tile.meta.chunks_exact(16 * F::META));
-    for (block, (codes, meta)) in blocks.enumerate() {
-        let (codes, meta) = (codes.as_ptr(), meta.as_ptr());
+    let (code_bytes, meta_bytes) = (64 * F::WORDS, LANES * F::META);
+    let (unit, size) = (unit(F::META), code_bytes + meta_bytes);
+    for block in 0..tile.bytes.len() / size {
+        let (first, in_unit) = (block - block % unit, block % unit);
+        let whole = unit.min(tile.bytes.len() / size - first);
+        let start = tile.bytes.as_ptr().wrapping_add(first * size);
+        let codes = start.wrapping_add(in_unit * code_bytes);
+        let meta = start.wrapping_add(whole * code_bytes + in_unit * meta_bytes);
         // What is fetched ahead changes nothing, wherever it leads. Lines are asked for evenly: many at once would wait for each other.
         for line in 0..F::META.div_ceil(4) {
             _mm_prefetch::<_MM_HINT_T0>(meta.wrapping_add(AHEAD + 64 * line).cast());
@@ -112,7 +117,7 @@ unsafe fn kernel<F: Form, const M: usize, const QUADS: usize>(
                 _mm_prefetch::<_MM_HINT_T0>(codes.wrapping_add(AHEAD + 64 * line).cast());
             }
             let at = block * F::GROUPS + group;
-            // SAFETY: the block is whole, and `x` has `M` rows of as many groups, by the caller.
+            // SAFETY: the block is whole and inside the tile, and `x` has `M` rows of as many groups, by the caller.
             unsafe {
                 // Two sums each, so that one product does not wait for the one before.
                 let mut whole = [[_mm512_setzero_si512(); 2]; M];
