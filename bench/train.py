@@ -14,7 +14,7 @@ same chat template. `ft` trains on the Q4_1 blocks of the GGUF (`lora`, `dora`) 
 | threads | one thread and two |
 
 The programs take turns, because the machine's speed drifts: only the ratio within a round means something. Both are
-timed over the steps after the first two; both peaks are the process's largest resident set as the kernel counted it.
+timed over the steps after the first two (`length`: after the first); both peaks are the process's largest resident set as the kernel counted it.
 tests/interop/setup.sh makes the environment.
 """
 import argparse
@@ -50,6 +50,8 @@ class Job:
     seq: int = 0  # 0: --seq
     accumulate: int = 1
     threads: int = 0  # 0: --threads
+    steps: int = 0  # 0: --steps
+    warm: int = WARM
     rival: bool = False
 
 
@@ -66,8 +68,8 @@ JOBS = (
     Job("peft rows", ("rows",), rows=True, rival=True),
     Job("rows f32", ("rows",), rows=True),
     Job("rows int8", ("rows",), rows=True, compute="int8"),
-    Job("8 × 512", ("length",), seq=512, accumulate=8),
-    Job("1 × 4096", ("length",), seq=4096),
+    Job("8 × 512", ("length",), seq=512, accumulate=8, steps=2, warm=1),
+    Job("1 × 4096", ("length",), seq=4096, steps=2, warm=1),
     Job("lora f32, 1 thread", ("threads",), threads=1),
     Job("lora int8, 1 thread", ("threads",), compute="int8", threads=1),
 )
@@ -160,7 +162,7 @@ def recipe(args, job: Job, data: pathlib.Path, out: pathlib.Path) -> dict:
         base_model=str(model.resolve()), lora_r=16, lora_alpha=32, lora_dropout=0.0, lora_target_linear=True,
         peft_use_dora=job.dora, datasets=[dict(path=str(data), ds_type="json", type="chat_template")],
         val_set_size=0, sequence_len=job.seq or args.seq, sample_packing=True, micro_batch_size=1,
-        gradient_accumulation_steps=job.accumulate, max_steps=WARM + args.steps, optimizer="adamw_torch",
+        gradient_accumulation_steps=job.accumulate, max_steps=job.warm + (job.steps or args.steps), optimizer="adamw_torch",
         learning_rate=2e-4, lr_scheduler="constant", warmup_steps=0, max_grad_norm=1.0,
         gradient_checkpointing=job.recompute, logging_steps=1, save_strategy="no", output_dir=str(out),
         compute=job.compute, device="cpu",
@@ -173,9 +175,9 @@ def run_ft(args, job: Job, data: pathlib.Path, folder: pathlib.Path, name: str) 
     file.write_text(json.dumps(recipe(args, job, data, out), indent=1))
     rss = timed([FT, "train", file], folder / f"{name}.log", job.threads or args.threads)
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    rows = [row for row in rows if row.get("loss") is not None and row.get("tokens_per_second")][WARM:]
-    if len(rows) != args.steps:
-        raise SystemExit(f"{out}/metrics.jsonl has {len(rows)} timed steps, expected {args.steps}")
+    rows = [row for row in rows if row.get("loss") is not None and row.get("tokens_per_second")][job.warm:]
+    if len(rows) != (steps := job.steps or args.steps):
+        raise SystemExit(f"{out}/metrics.jsonl has {len(rows)} timed steps, expected {steps}")
     # Packs are of nearly equal size, so the mean speed over all tokens is the harmonic mean of the steps'.
     return dict(speed=statistics.harmonic_mean([row["tokens_per_second"] for row in rows]), rss=rss)
 

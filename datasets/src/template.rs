@@ -28,6 +28,7 @@ pub use builtin::builtin_names;
 pub use clock::strftime;
 pub use error::TemplateError;
 pub use marks::{Rendered, Span, SpanKind, Turn};
+pub use values::value_of;
 
 use crate::chat::{Content, Conversation, Message};
 use crate::tokenizer::Tokenizer;
@@ -193,7 +194,7 @@ impl Template {
     ) -> Result<String, TemplateError> {
         let mut variables: Vec<(String, Value)> = vec![
             ("messages".to_owned(), Value::from(messages)),
-            ("tools".to_owned(), tools.map_or(Value::from(()), values::value_of)),
+            ("tools".to_owned(), tools.map_or(Value::from(()), value_of)),
             ("documents".to_owned(), Value::from(())),
             ("bos_token".to_owned(), Value::from(self.bos.as_str())),
             ("eos_token".to_owned(), Value::from(self.eos.as_str())),
@@ -202,7 +203,7 @@ impl Template {
             ("ft_now".to_owned(), Value::from(options.now)),
         ];
         for (name, value) in &options.variables {
-            variables.push((name.clone(), values::value_of(value)));
+            variables.push((name.clone(), value_of(value)));
         }
         let context = Value::from_pairs(variables);
         let template = self.environment.get_template(NAME).expect("added when it was compiled");
@@ -333,9 +334,9 @@ fn python_format(out: &mut Output, state: &mut State, value: &Value) -> Result<(
 fn message_value(message: &Message) -> Value {
     let content = match &message.content {
         Content::Text(text) => Value::from(text.as_str()),
-        Content::Json(json) => values::value_of(json),
+        Content::Json(json) => value_of(json),
     };
-    message_with(message, content, |_, value| values::value_of(value))
+    message_with(message, content, |_, value| value_of(value))
 }
 
 /// A message for the template, its strings as the caller wants them.

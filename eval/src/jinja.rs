@@ -1,5 +1,6 @@
 //! Templates of tasks: Jinja as lm-evaluation-harness sets it up, with Python's words for values.
 
+use ft_datasets::template::value_of;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::ValueKind;
 use minijinja::{
@@ -78,21 +79,6 @@ impl Jinja {
 /// The columns of a row for the engine.
 fn columns(doc: &Doc) -> Value {
     Value::from_pairs(doc.iter().map(|(key, value)| (key.as_str(), value_of(value))))
-}
-
-fn value_of(json: &Json) -> Value {
-    match json {
-        Json::Null => Value::from(()),
-        Json::Bool(truth) => Value::from(*truth),
-        Json::Number(number) => match (number.as_i64(), number.as_u64()) {
-            (Some(number), _) => Value::from(number),
-            (None, Some(number)) => Value::from(number),
-            (None, None) => Value::from(number.as_f64().unwrap_or(f64::NAN)),
-        },
-        Json::String(text) => Value::from(text.as_str()),
-        Json::Array(list) => Value::from(list.iter().map(value_of).collect::<Vec<_>>()),
-        Json::Object(fields) => columns(fields),
-    }
 }
 
 /// Deepest nesting that is written.

@@ -224,6 +224,25 @@ fn log_probabilities_are_those_of_the_whole_text_read_at_once() {
 }
 
 #[test]
+fn a_score_is_the_same_to_the_last_bit_wherever_scoring_begins() {
+    let engines = || engine_of(&packed(), 1);
+    for adapter in [None, Some("lora".to_owned())] {
+        let of = |from: usize| {
+            let score = Some(Score { from, top: 1 });
+            let prompt = ids(7, 150);
+            let request = Request { prompt, score, adapter: adapter.clone(), ..Request::default() };
+            let answer = answers(&engines(), vec![request]).remove(0);
+            assert_eq!(answer.prompt.len(), 150 - from, "from {from}");
+            answer.prompt
+        };
+        let all = of(1);
+        for from in [2, 63, 64, 65, 66, 100, 128, 129, 130, 149] {
+            assert_eq!(of(from), all[from - 1..], "from {from}");
+        }
+    }
+}
+
+#[test]
 fn what_was_read_before_is_not_read_again_and_changes_nothing() {
     let service = service(2, 4);
     let first = Request { prompt: ids(3, 130), max_new_tokens: 4, ..Request::default() };

@@ -5,7 +5,7 @@ use minijinja::{Error, ErrorKind, Value};
 use serde_json::Value as Json;
 
 /// A JSON value for the engine; objects keep their order.
-pub(super) fn value_of(json: &Json) -> Value {
+pub fn value_of(json: &Json) -> Value {
     match json {
         Json::Null => Value::from(()),
         Json::Bool(flag) => Value::from(*flag),

@@ -3,6 +3,7 @@
 use ft_datasets::tokenizer::Tokenizer;
 
 use super::AnswerError;
+use crate::prompt::{Ask, Item};
 use crate::python::is_space;
 
 /// Tokens of a prompt, and from where they are scored.
@@ -36,6 +37,21 @@ impl Encoder<'_> {
     /// What stands before a text that has nothing before it.
     fn prefix(&self) -> u32 {
         self.tokenizer.bos().or_else(|| self.tokenizer.eos()).unwrap_or(0)
+    }
+
+    /// What is scored of an item: each continuation, or the windows of a whole text. None of an item that asks for a text.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Encoder::pair`].
+    pub(super) fn pairs(&self, item: &Item) -> Result<Vec<Pair>, AnswerError> {
+        match &item.ask {
+            Ask::Continuations(texts) => {
+                texts.iter().map(|text| self.pair(item.doc_id, &item.context, text)).collect()
+            }
+            Ask::Whole => Ok(self.windows(&item.context)),
+            Ask::Text => Ok(Vec::new()),
+        }
     }
 
     /// Context and continuation, tokenised together and then split where the context ends; white

@@ -15,11 +15,6 @@ use super::encode::Pair;
 use super::{AnswerError, Answerer, Encoder, Manner, Reply};
 use crate::prompt::{Ask, Item};
 
-/// The engine computes logits of a prompt in blocks of so many tokens, and a row's last digits
-/// depend on the rows beside it; so scores always begin at a block, as they do for whoever asks for
-/// all of them.
-const BLOCK: usize = 64;
-
 /// A model and its engine.
 #[derive(Debug)]
 pub struct Native<'t> {
@@ -93,25 +88,16 @@ impl<'t> Native<'t> {
     }
 
     /// Parts of an item: continuations, repetitions, windows.
-    fn requests(&self, item: &Item, manner: &Manner) -> Result<Vec<(Request, usize)>, AnswerError> {
-        let scored = |pair: Pair| {
-            let from = (pair.from - 1) / BLOCK * BLOCK + 1;
-            let skip = pair.from - from;
-            (
-                Request {
-                    prompt: pair.ids,
-                    score: Some(Score { from, top: 1 }),
-                    ..Request::default()
-                },
-                skip,
-            )
+    fn requests(&self, item: &Item, manner: &Manner) -> Result<Vec<Request>, AnswerError> {
+        let scored = |pair: Pair| Request {
+            prompt: pair.ids,
+            score: Some(Score { from: pair.from, top: 1 }),
+            ..Request::default()
         };
         match &item.ask {
-            Ask::Continuations(texts) => texts
-                .iter()
-                .map(|text| Ok(scored(self.encoder.pair(item.doc_id, &item.context, text)?)))
-                .collect(),
-            Ask::Whole => Ok(self.encoder.windows(&item.context).into_iter().map(scored).collect()),
+            Ask::Continuations(_) | Ask::Whole => {
+                Ok(self.encoder.pairs(item)?.into_iter().map(scored).collect())
+            }
             Ask::Text => {
                 let generation = &manner.generation;
                 let prompt = self.encoder.prompt(&item.context, generation.max_gen_toks)?;
@@ -123,30 +109,29 @@ impl<'t> Native<'t> {
                         seed: manner.seed.wrapping_add(repetition as u64),
                         ..Sampling::default()
                     };
-                    let request = Request {
+                    Request {
                         prompt: prompt.clone(),
                         max_new_tokens: generation.max_gen_toks,
                         stop: self.tokenizer.eos_ids().to_vec(),
                         sampling,
                         ..Request::default()
-                    };
-                    (request, 0)
+                    }
                 };
                 Ok((0..manner.repeats.max(1)).map(one).collect())
             }
         }
     }
 
-    fn reply(&self, item: &Item, manner: &Manner, answers: Vec<(Answer, usize)>) -> Reply {
-        let score = |(answer, skip): (Answer, usize)| -> (f64, bool) {
-            let scored = answer.prompt.get(skip..).unwrap_or_default();
+    fn reply(&self, item: &Item, manner: &Manner, answers: Vec<Answer>) -> Reply {
+        let score = |answer: Answer| -> (f64, bool) {
+            let scored = &answer.prompt;
             (scored.iter().map(|it| f64::from(it.logprob)).sum(), scored.iter().all(is_greedy))
         };
         match &item.ask {
             Ask::Continuations(_) => Reply::Scores(answers.into_iter().map(score).collect()),
             Ask::Whole => Reply::Whole(answers.into_iter().map(|answer| score(answer).0).sum()),
             Ask::Text => {
-                let text = |(answer, _): (Answer, usize)| {
+                let text = |answer: Answer| {
                     let ids = answer.tokens.iter().map(|token| token.id);
                     cut(&spelled(&self.tokenizer, ids), &manner.generation.until)
                 };
@@ -164,7 +149,6 @@ impl<'t> Native<'t> {
     ) -> Result<(), AnswerError> {
         struct Open {
             rest: Vec<Request>,
-            skips: Vec<usize>,
             answers: Vec<Option<Answer>>,
         }
         let stops = |item: &Item| match item.ask {
@@ -179,7 +163,6 @@ impl<'t> Native<'t> {
                 let item = next;
                 next += 1;
                 let mut requests = self.requests(items[item], manner)?;
-                let skips: Vec<usize> = requests.iter().map(|(_, skip)| *skip).collect();
                 if requests.is_empty() {
                     done += 1;
                     let none = Reply::Whole(0.0);
@@ -188,11 +171,10 @@ impl<'t> Native<'t> {
                     }
                     continue;
                 }
-                let answers = skips.iter().map(|_| None).collect();
-                let (first, _) = requests.remove(0);
+                let answers = requests.iter().map(|_| None).collect();
+                let first = requests.remove(0);
                 // The first one reads what all have in common; the others wait for it.
-                let rest = requests.into_iter().map(|(request, _)| request).collect();
-                open[item] = Some(Open { rest, skips, answers });
+                open[item] = Some(Open { rest: requests, answers });
                 let fault = |source| AnswerError::Engine { row: items[item].doc_id, source };
                 self.submit(Of { item, part: 0 }, first, stops(items[item]), ended)
                     .map_err(fault)?;
@@ -218,7 +200,7 @@ impl<'t> Native<'t> {
             else {
                 continue;
             };
-            let answers = state.answers.into_iter().flatten().zip(state.skips).collect();
+            let answers = state.answers.into_iter().flatten().collect();
             done += 1;
             if !told(of.item, self.reply(item, manner, answers)) {
                 return Err(AnswerError::Stopped);

@@ -70,11 +70,9 @@ impl<'t> Remote<'t> {
             (self.body(body), Some(pair))
         };
         match &item.ask {
-            Ask::Continuations(texts) => texts
-                .iter()
-                .map(|text| Ok(scored(self.encoder.pair(item.doc_id, &item.context, text)?)))
-                .collect(),
-            Ask::Whole => Ok(self.encoder.windows(&item.context).into_iter().map(scored).collect()),
+            Ask::Continuations(_) | Ask::Whole => {
+                Ok(self.encoder.pairs(item)?.into_iter().map(scored).collect())
+            }
             Ask::Text => {
                 let generation = &manner.generation;
                 let prompt = self.encoder.prompt(&item.context, generation.max_gen_toks)?;

@@ -5,6 +5,7 @@ use std::ops::Range;
 use ft_kernels::FEW_ROWS;
 
 use super::Model;
+use super::request::Request;
 use super::slot::Slot;
 
 /// Tokens of a part of a prompt begin at multiples of this, where rounding depends on the number of rows.
@@ -101,6 +102,8 @@ pub(super) struct Wanted {
     pub(super) slot: usize,
     /// The token that comes there; none if it is to be chosen.
     pub(super) target: Option<u32>,
+    /// Whether it is only computed for those beside it: the last digits of a row's logits depend on the rows of its block.
+    pub(super) is_beside: bool,
     /// The block of the prompt that it stands in.
     block: Option<usize>,
 }
@@ -119,6 +122,11 @@ impl Wanted {
     }
 }
 
+/// The first row of a prompt whose logits are computed for its scores: that of a whole block.
+pub(super) fn first_row(request: &Request) -> Option<usize> {
+    request.score.map(|score| score.from.saturating_sub(1) / BLOCK * BLOCK)
+}
+
 /// The rows of a pass whose logits are wanted, and what for. Never no rows, because the decoder gives back at least one.
 pub(super) fn rows(slots: &[Slot], parts: &[Part]) -> (Vec<u32>, Vec<Wanted>) {
     let (mut rows, mut wanted) = (Vec::new(), Vec::new());
@@ -128,20 +136,24 @@ pub(super) fn rows(slots: &[Slot], parts: &[Part]) -> (Vec<u32>, Vec<Wanted>) {
         let row = |offset: usize| {
             u32::try_from(start + offset).expect("a pass has fewer than 2³² tokens")
         };
-        if let Some(score) = request.score {
+        if let Some(first) = first_row(request) {
             for position in part.prompt.clone() {
                 let Some(target) = request.prompt.get(position + 1) else { continue };
-                if position + 1 >= score.from {
+                if position >= first {
                     rows.push(row(position - part.prompt.start));
-                    let block = Some(position / BLOCK);
-                    wanted.push(Wanted { slot: part.slot, target: Some(*target), block });
+                    wanted.push(Wanted {
+                        slot: part.slot,
+                        target: Some(*target),
+                        is_beside: request.score.is_some_and(|score| position + 1 < score.from),
+                        block: Some(position / BLOCK),
+                    });
                 }
             }
         }
         let ends = part.prompt.is_empty() || part.prompt.end == request.prompt.len();
         if ends && request.max_new_tokens > 0 {
             rows.push(row(part.ids.len() - 1));
-            wanted.push(Wanted { slot: part.slot, target: None, block: None });
+            wanted.push(Wanted { slot: part.slot, target: None, is_beside: false, block: None });
         }
         start += part.ids.len();
     }

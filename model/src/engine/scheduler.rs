@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use ft_kernels::host::{Precision, each};
 
 use super::logits::{groups, scored};
-use super::parts::{Part, Wanted, grouped, planned, rows};
+use super::parts::{Part, Wanted, first_row, grouped, planned, rows};
 use super::prefixes::{Prefixes, common};
 use super::request::{EngineError, Event, Finish, Job, Request, Scored};
 use super::slot::Slot;
@@ -61,10 +61,10 @@ impl Model {
 }
 
 /// The beginning of a prompt that need not be read if it is known. The last token is read anew, because its logits are wanted; so
-/// are those before the tokens that are scored.
+/// are those before the tokens that are scored, from the beginning of their block on.
 fn reusable(request: &Request) -> &[u32] {
-    let from = request.score.map_or(request.prompt.len(), |score| score.from);
-    &request.prompt[..from.min(request.prompt.len()).saturating_sub(1)]
+    let last = request.prompt.len().saturating_sub(1);
+    &request.prompt[..first_row(request).unwrap_or(last).min(last)]
 }
 
 /// Tokens that somebody else will have read.
@@ -347,6 +347,7 @@ fn take_logits(slots: &mut [Slot], wanted: &[Wanted], logits: &mut [f32]) {
         let mut scores: Vec<Scored> = Vec::new();
         for (wanted, logits) in wanted.iter().zip(logits.chunks_exact_mut(vocabulary)) {
             match wanted.target {
+                Some(_) if wanted.is_beside => {}
                 Some(target) => {
                     let top = slot.request().score.map_or(0, |score| score.top);
                     scores.push(scored(logits, target, top));

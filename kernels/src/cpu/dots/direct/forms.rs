@@ -67,6 +67,41 @@ unsafe fn bytes(meta: *const u8, at: usize) -> __m128i {
     unsafe { _mm_loadu_si128(meta.add(16 * at).cast()) }
 }
 
+/// A scale, and a least value if there is one, each in half precision.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn halves<const MINS: bool>(meta: *const u8) -> [__m512; 2] {
+    // SAFETY: by the caller.
+    unsafe {
+        let min = if MINS { half(meta, 1) } else { _mm512_setzero_ps() };
+        [half(meta, 0), min]
+    }
+}
+
+/// Scale and least value of a group in multiples of the block's, six bits each.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn six_bits(meta: *const u8, group: usize) -> [__m512; 2] {
+    // SAFETY: by the caller.
+    unsafe {
+        let scale = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes(meta, 4 + group)));
+        let min = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes(meta, 12 + group)));
+        let least = _mm512_mul_ps(half(meta, 1), _mm512_set1_ps(-1.0));
+        [_mm512_mul_ps(half(meta, 0), scale), _mm512_mul_ps(least, min)]
+    }
+}
+
+/// The scale of a group in multiples of the block's, a signed byte.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn signed_byte(meta: *const u8, group: usize) -> [__m512; 2] {
+    // SAFETY: by the caller.
+    unsafe {
+        let scale = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes(meta, 2 + group)));
+        [_mm512_mul_ps(half(meta, 0), scale), _mm512_setzero_ps()]
+    }
+}
+
 /// `Q4_0`, `Q4_1`.
 pub(super) struct Nibbles<const MINS: bool>;
 
@@ -87,10 +122,7 @@ impl<const MINS: bool> Form for Nibbles<MINS> {
     #[target_feature(enable = "avx512f,avx512bw")]
     unsafe fn factors(meta: *const u8, _group: usize) -> [__m512; 2] {
         // SAFETY: inside the block, by the caller.
-        unsafe {
-            let min = if MINS { half(meta, 1) } else { _mm512_setzero_ps() };
-            [half(meta, 0), min]
-        }
+        unsafe { halves::<MINS>(meta) }
     }
 }
 
@@ -140,7 +172,7 @@ impl Form for Levels {
     #[target_feature(enable = "avx512f,avx512bw")]
     unsafe fn factors(meta: *const u8, _group: usize) -> [__m512; 2] {
         // SAFETY: inside the block, by the caller.
-        [unsafe { half(meta, 0) }, _mm512_setzero_ps()]
+        unsafe { halves::<false>(meta) }
     }
 }
 
@@ -198,10 +230,7 @@ impl<const MINS: bool> Form for Fives<MINS> {
     #[target_feature(enable = "avx512f,avx512bw")]
     unsafe fn factors(meta: *const u8, _group: usize) -> [__m512; 2] {
         // SAFETY: inside the block, by the caller.
-        unsafe {
-            let min = if MINS { half(meta, 1) } else { _mm512_setzero_ps() };
-            [half(meta, 0), min]
-        }
+        unsafe { halves::<MINS>(meta) }
     }
 }
 
@@ -225,7 +254,7 @@ impl Form for Bytes {
     #[target_feature(enable = "avx512f,avx512bw")]
     unsafe fn factors(meta: *const u8, _group: usize) -> [__m512; 2] {
         // SAFETY: inside the block, by the caller.
-        unsafe { [half(meta, 0), _mm512_setzero_ps()] }
+        unsafe { halves::<false>(meta) }
     }
 }
 
@@ -249,12 +278,7 @@ impl Form for FourK {
     #[target_feature(enable = "avx512f,avx512bw")]
     unsafe fn factors(meta: *const u8, group: usize) -> [__m512; 2] {
         // SAFETY: inside the block, by the caller.
-        unsafe {
-            let scale = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes(meta, 4 + group)));
-            let min = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes(meta, 12 + group)));
-            let least = _mm512_mul_ps(half(meta, 1), _mm512_set1_ps(-1.0));
-            [_mm512_mul_ps(half(meta, 0), scale), _mm512_mul_ps(least, min)]
-        }
+        unsafe { six_bits(meta, group) }
     }
 }
 
@@ -281,12 +305,7 @@ impl Form for FiveK {
     #[target_feature(enable = "avx512f,avx512bw")]
     unsafe fn factors(meta: *const u8, group: usize) -> [__m512; 2] {
         // SAFETY: inside the block, by the caller.
-        unsafe {
-            let scale = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes(meta, 4 + group)));
-            let min = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes(meta, 12 + group)));
-            let least = _mm512_mul_ps(half(meta, 1), _mm512_set1_ps(-1.0));
-            [_mm512_mul_ps(half(meta, 0), scale), _mm512_mul_ps(least, min)]
-        }
+        unsafe { six_bits(meta, group) }
     }
 }
 
@@ -315,10 +334,7 @@ impl Form for SixK {
     #[target_feature(enable = "avx512f,avx512bw")]
     unsafe fn factors(meta: *const u8, group: usize) -> [__m512; 2] {
         // SAFETY: inside the block, by the caller.
-        unsafe {
-            let scale = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes(meta, 2 + group)));
-            [_mm512_mul_ps(half(meta, 0), scale), _mm512_setzero_ps()]
-        }
+        unsafe { signed_byte(meta, group) }
     }
 }
 
@@ -347,10 +363,7 @@ impl Form for ThreeK {
     #[target_feature(enable = "avx512f,avx512bw")]
     unsafe fn factors(meta: *const u8, group: usize) -> [__m512; 2] {
         // SAFETY: inside the block, by the caller.
-        unsafe {
-            let scale = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes(meta, 2 + group)));
-            [_mm512_mul_ps(half(meta, 0), scale), _mm512_setzero_ps()]
-        }
+        unsafe { signed_byte(meta, group) }
     }
 }
 
