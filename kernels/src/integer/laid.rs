@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::LANES;
 use super::layout::{Layout, MOST_META, MOST_WORDS, split};
-use super::unpack::{Blocks, Panel, Unpack};
+use super::unpack::{Blocks, Lanes, Panel, Unpack};
 use crate::cpu::translate::prefetch;
 use crate::cpu::{Isa, team};
 use crate::formats::{Format, four_bit, int8, nested};
@@ -164,11 +164,6 @@ impl Laid {
         self.bytes.len() + apart
     }
 
-    /// Whether scales lie in the blocks.
-    pub(super) fn is_whole(&self) -> bool {
-        matches!(self.apart, Apart::None)
-    }
-
     /// Some blocks of a tile: whole units.
     pub(super) fn tile(&self, tile: usize, blocks: Range<usize>) -> Blocks<'_> {
         let is_bound =
@@ -196,26 +191,36 @@ impl Laid {
             prefetch(next.bytes);
         }
         unpack.run(isa, self.layout, bytes, panel);
+        self.scales(tile, blocks, &mut panel.scales);
+    }
+
+    /// Scales that do not lie in the blocks, one a group; none are written if there are no such scales.
+    pub(super) fn scales(&self, tile: usize, blocks: Range<usize>, scales: &mut Vec<Lanes>) {
+        let per_block = self.layout.groups();
         match &self.apart {
             Apart::None => {}
-            Apart::Rows(scales) => {
-                let scales =
-                    scales[tile * LANES..][..LANES].first_chunk().copied().unwrap_or_default();
-                panel.scales[..blocks.len()].fill(scales);
+            Apart::Rows(all) => {
+                let own = all[tile * LANES..][..LANES].first_chunk().copied().unwrap_or_default();
+                scales.clear();
+                scales.resize(blocks.len() * per_block, own);
             }
             Apart::Nested { absmax, offset } => {
                 let map = &*nested::MAP;
-                let codes = bytes.each::<8, 1>().flat_map(|(_, codes)| codes);
-                let groups = panel.scales.chunks_exact_mut(four_bit::LEN / self.layout.group);
+                // Rows that fill up the last tile take any scale: nobody reads their sums.
+                let first: [usize; LANES] = std::array::from_fn(|lane| {
+                    (tile * LANES + lane).min(self.rows - 1) * self.blocks
+                });
+                scales.resize(blocks.len() * per_block, [0.0; LANES]);
+                let codes = self.tile(tile, blocks.clone());
+                let codes = codes.each::<8, 1>().flat_map(|(_, codes)| codes);
+                let groups = scales.chunks_exact_mut(four_bit::LEN / self.layout.group);
                 for ((number, codes), groups) in blocks.zip(codes).zip(groups) {
-                    let mut scales = [0.0; LANES];
-                    for (lane, (scale, code)) in scales.iter_mut().zip(codes).enumerate() {
-                        // Rows that fill up the last tile take any scale: nobody reads their sums.
-                        let row = (tile * LANES + lane).min(self.rows - 1);
-                        let nested = absmax[(row * self.blocks + number) / nested::LEN];
+                    let mut own = [0.0; LANES];
+                    for ((scale, code), first) in own.iter_mut().zip(codes).zip(first) {
+                        let nested = absmax[(first + number) / nested::LEN];
                         *scale = (map[usize::from(*code)] * nested + offset) * Unpack::LEVEL;
                     }
-                    groups.fill(scales);
+                    groups.fill(own);
                 }
             }
         }

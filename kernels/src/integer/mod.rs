@@ -29,7 +29,7 @@ pub(crate) use activations::{Activations, LEAST, Row};
 pub(crate) use laid::Laid;
 pub(crate) use layout::{Layout, unit};
 pub(crate) use product::products;
-pub(crate) use unpack::{Blocks, Lanes, Panel, Quad};
+pub(crate) use unpack::{Blocks, Lanes, Panel, Quad, Unpack, one_byte, two_bytes};
 
 /// Rows of a matrix that stand side by side: the lanes of a register.
 pub(crate) const LANES: usize = 16;

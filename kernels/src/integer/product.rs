@@ -75,11 +75,13 @@ fn one_strip(
     let unpack = Unpack::of(layout);
     let chunk = (CHUNK / layout.len).max(1).next_multiple_of(layout.unit());
     let last = columns.end.div_ceil(LANES);
-    if x.rows <= FEW_ROWS && laid.is_whole() && dots.reads(layout) {
+    if x.rows <= FEW_ROWS && dots.reads(layout) {
+        let apart = &mut panels[0].scales;
         let mut sums = [[0.0; LANES]; FEW_ROWS];
         let sums = &mut sums[..x.rows];
         for tile in columns.start / LANES..last {
-            dots.direct(layout, laid.tile(tile, 0..laid.blocks()), x, 0..x.rows, sums);
+            laid.scales(tile, 0..laid.blocks(), apart);
+            dots.direct(layout, laid.tile(tile, 0..laid.blocks()), apart, x, 0..x.rows, sums);
             let from = tile * LANES - columns.start;
             let width = LANES.min(columns.len() - from);
             for (row, sums) in sums.iter().enumerate() {

@@ -70,39 +70,52 @@ pub(crate) struct Unpack {
 }
 
 /// The table of levels `round(32512 · level) = 256 · high + low`, both bytes with 128 added.
-fn two_bytes(levels: &[f32; 16]) -> [Option<[u8; 16]>; 2] {
-    #[expect(clippy::cast_possible_truncation, reason = "levels are at most 1")]
-    let whole = levels.map(|level| (f64::from(level) * f64::from(Unpack::STEPS)).round() as i32);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "taken modulo 256")]
-    let [high, low] = [
-        whole.map(|whole| (((whole + 128) >> 8) + 128) as u8),
-        whole.map(|whole| (whole - (((whole + 128) >> 8) << 8) + 128) as u8),
-    ];
-    [Some(high), Some(low)]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "levels are at most 1, and bytes are taken modulo 256"
+)]
+pub(crate) const fn two_bytes(levels: &[f32; 16]) -> [[u8; 16]; 2] {
+    let mut tables = [[0; 16]; 2];
+    let mut at = 0;
+    while at < 16 {
+        let whole = (levels[at] as f64 * Unpack::STEPS as f64).round() as i32;
+        let high = (whole + 128) >> 8;
+        tables[0][at] = (high + 128) as u8;
+        tables[1][at] = (whole - (high << 8) + 128) as u8;
+        at += 1;
+    }
+    tables
 }
 
 /// Whole levels with `zero` added.
-fn one_byte(levels: &[f32; 16], zero: u8) -> [Option<[u8; 16]>; 2] {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "levels are small whole numbers"
-    )]
-    let table = levels.map(|level| (level + f32::from(zero)) as u8);
-    [Some(table), None]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "levels are small whole numbers, and none is below -zero"
+)]
+pub(crate) const fn one_byte(levels: &[f32; 16], zero: u8) -> [u8; 16] {
+    let mut table = [0; 16];
+    let mut at = 0;
+    while at < 16 {
+        table[at] = (levels[at] + zero as f32) as u8;
+        at += 1;
+    }
+    table
 }
 
 impl Unpack {
     /// Steps of the uneven levels' whole numbers.
     const STEPS: i16 = 127 * 256;
     /// What one step is.
-    pub(super) const LEVEL: f32 = 1.0 / 32512.0;
+    pub(crate) const LEVEL: f32 = 1.0 / 32512.0;
 
     pub(super) fn of(layout: Layout) -> Self {
         let none = [None, None];
+        let one = |levels| [Some(one_byte(levels, layout.zero)), None];
         let (blocks, tables): (fn(Isa, Blocks<'_>, &mut Panel), _) = match layout.format {
             Format::Q4_0 => (nibbles_and_scale, none),
-            Format::Iq4Nl => (nibbles_and_scale, one_byte(&iq4_nl::LEVELS, layout.zero)),
+            Format::Iq4Nl => (nibbles_and_scale, one(&iq4_nl::LEVELS)),
             Format::Q4_1 => (nibbles_and_min, none),
             Format::Q5_0 => (five_and_scale, none),
             Format::Q5_1 => (five_and_min, none),
@@ -112,12 +125,12 @@ impl Unpack {
             Format::Q4K => (q4_k_blocks, none),
             Format::Q5K => (q5_k_blocks, none),
             Format::Q6K => (q6_k_blocks, none),
-            Format::Mxfp4 => (nibbles_and_exponent, one_byte(&mxfp4::LEVELS, layout.zero)),
+            Format::Mxfp4 => (nibbles_and_exponent, one(&mxfp4::LEVELS)),
             Format::Nf4 { double_quant } | Format::Fp4 { double_quant } => {
                 let is_nf4 = matches!(layout.format, Format::Nf4 { .. });
                 let book = if is_nf4 { &NF4 } else { &FP4 };
                 let blocks = if double_quant { pairs_alone } else { pairs_and_scale };
-                (blocks, two_bytes(&book.table))
+                (blocks, two_bytes(&book.table).map(Some))
             }
             Format::Int8 => (bytes_alone, none),
             Format::F32 | Format::F16 | Format::Bf16 => {

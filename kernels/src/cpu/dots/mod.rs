@@ -140,7 +140,8 @@ impl Dots {
         }
     }
 
-    /// The sums of a whole tile for a few rows, without unpacking it to memory. `sums[i]` belongs to row `rows.start + i`.
+    /// The sums of a whole tile for a few rows, without unpacking it to memory. `sums[i]` belongs to row `rows.start + i`; `apart`
+    /// are the scales of formats whose blocks hold none.
     ///
     /// # Panics
     ///
@@ -149,6 +150,7 @@ impl Dots {
         self,
         layout: Layout,
         tile: Blocks<'_>,
+        apart: &[Lanes],
         x: &Activations,
         rows: Range<usize>,
         sums: &mut [Lanes],
@@ -158,10 +160,14 @@ impl Dots {
         check(x);
         assert!(rows.end <= x.rows && sums.len() == rows.len(), "a sum for each row");
         assert_eq!(tile.bytes.len(), blocks * layout.block_bytes(), "all blocks");
+        assert!(
+            !direct::is_apart(layout.format) || apart.len() == blocks * layout.groups(),
+            "all scales"
+        );
         match self.0 {
             // SAFETY: this way exists only where `available` found its features; sizes were checked above.
             #[cfg(target_arch = "x86_64")]
-            Way::Vnni => unsafe { direct::sums(layout, tile, x, rows, sums) },
+            Way::Vnni => unsafe { direct::sums(layout, (tile, apart), x, rows, sums) },
             _ => unreachable!("only one way reads in place"),
         }
     }

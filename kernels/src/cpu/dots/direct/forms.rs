@@ -7,7 +7,9 @@
 
 use std::arch::x86_64::*;
 
+use crate::formats::four_bit::{FP4, NF4};
 use crate::formats::{iq4_nl, mxfp4};
+use crate::integer::{Unpack, one_byte, two_bytes};
 
 /// A format whose codes can be taken from a laid block in registers.
 pub(super) trait Form {
@@ -19,6 +21,10 @@ pub(super) trait Form {
     const GROUPS: usize;
     /// Whether there are least values.
     const MINS: bool;
+    /// Whether the scales do not lie in the blocks.
+    const IS_APART: bool = false;
+    /// Whether a code stands for two bytes.
+    const TWO_BYTES: bool = false;
 
     /// Codes `4·quad..` of a group, each in a byte.
     ///
@@ -26,6 +32,15 @@ pub(super) trait Form {
     ///
     /// The machine has AVX-512 BW; `codes` leads to a block, group and quad are inside.
     unsafe fn quad(codes: *const u8, group: usize, quad: usize) -> __m512i;
+
+    /// The high and the low bytes that codes stand for.
+    ///
+    /// # Safety
+    ///
+    /// The machine has AVX-512 BW.
+    unsafe fn two_bytes(codes: __m512i) -> [__m512i; 2] {
+        [codes; 2]
+    }
 
     /// Scale and least value of a group.
     ///
@@ -126,22 +141,6 @@ impl<const MINS: bool> Form for Nibbles<MINS> {
     }
 }
 
-/// Whole levels with `zero` added, one for each code of four bits.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "levels are small whole numbers, and none is below -zero"
-)]
-const fn table(levels: &[f32; 16], zero: u8) -> [u8; 16] {
-    let mut table = [0; 16];
-    let mut at = 0;
-    while at < 16 {
-        table[at] = (levels[at] + zero as f32) as u8;
-        at += 1;
-    }
-    table
-}
-
 /// What stands for codes of four bits.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
@@ -163,7 +162,7 @@ impl Form for Levels {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
     unsafe fn quad(codes: *const u8, group: usize, quad: usize) -> __m512i {
-        const TABLE: [u8; 16] = table(&iq4_nl::LEVELS, 128);
+        const TABLE: [u8; 16] = one_byte(&iq4_nl::LEVELS, 128);
         // SAFETY: inside the block, by the caller.
         look_up(&TABLE, unsafe { Nibbles::<false>::quad(codes, group, quad) })
     }
@@ -188,7 +187,7 @@ impl Form for Powers {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
     unsafe fn quad(codes: *const u8, group: usize, quad: usize) -> __m512i {
-        const TABLE: [u8; 16] = table(&mxfp4::LEVELS, 12);
+        const TABLE: [u8; 16] = one_byte(&mxfp4::LEVELS, 12);
         // SAFETY: inside the block, by the caller.
         look_up(&TABLE, unsafe { Nibbles::<false>::quad(codes, group, quad) })
     }
@@ -255,6 +254,69 @@ impl Form for Bytes {
     unsafe fn factors(meta: *const u8, _group: usize) -> [__m512; 2] {
         // SAFETY: inside the block, by the caller.
         unsafe { halves::<false>(meta) }
+    }
+}
+
+/// `Int8`, whose scales are the rows'.
+pub(super) struct BytesAlone;
+
+impl Form for BytesAlone {
+    const WORDS: usize = 8;
+    const META: usize = 0;
+    const GROUPS: usize = 1;
+    const MINS: bool = false;
+    const IS_APART: bool = true;
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    unsafe fn quad(codes: *const u8, _group: usize, quad: usize) -> __m512i {
+        // SAFETY: inside the block, by the caller.
+        unsafe { word(codes, quad) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    unsafe fn factors(_meta: *const u8, _group: usize) -> [__m512; 2] {
+        [_mm512_setzero_ps(); 2]
+    }
+}
+
+/// NF4 if `IS_NF4`, else FP4; with double quantisation if `IS_APART`.
+pub(super) struct Pairs<const IS_NF4: bool, const IS_APART: bool>;
+
+impl<const IS_NF4: bool, const IS_APART: bool> Form for Pairs<IS_NF4, IS_APART> {
+    const WORDS: usize = 8;
+    const META: usize = if IS_APART { 1 } else { 4 };
+    const GROUPS: usize = 2;
+    const MINS: bool = false;
+    const IS_APART: bool = IS_APART;
+    const TWO_BYTES: bool = true;
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    unsafe fn quad(codes: *const u8, group: usize, quad: usize) -> __m512i {
+        // SAFETY: inside the block, by the caller.
+        unsafe { field(word(codes, 4 * group + quad / 2), 4 * (quad % 2), 15) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    unsafe fn two_bytes(codes: __m512i) -> [__m512i; 2] {
+        const TABLES: [[[u8; 16]; 2]; 2] = [two_bytes(&FP4.table), two_bytes(&NF4.table)];
+        let [high, low] = &TABLES[usize::from(IS_NF4)];
+        [look_up(high, codes), look_up(low, codes)]
+    }
+
+    /// A number in f32, its bytes apart.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    unsafe fn factors(meta: *const u8, _group: usize) -> [__m512; 2] {
+        // SAFETY: inside the block, by the caller.
+        let byte = |at| _mm512_cvtepu8_epi32(unsafe { bytes(meta, at) });
+        let low = _mm512_or_si512(byte(0), _mm512_slli_epi32::<8>(byte(1)));
+        let high = _mm512_or_si512(byte(2), _mm512_slli_epi32::<8>(byte(3)));
+        let scales = _mm512_castsi512_ps(_mm512_or_si512(low, _mm512_slli_epi32::<16>(high)));
+        [_mm512_mul_ps(scales, _mm512_set1_ps(Unpack::LEVEL)), _mm512_setzero_ps()]
     }
 }
 

@@ -14,7 +14,10 @@ mod forms;
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use self::forms::{Bytes, FiveK, Fives, Form, FourK, Levels, Nibbles, Powers, SixK, ThreeK, TwoK};
+use self::forms::{
+    Bytes, BytesAlone, FiveK, Fives, Form, FourK, Levels, Nibbles, Pairs, Powers, SixK, ThreeK,
+    TwoK,
+};
 use super::rows::Rows;
 use super::{Activations, LANES, Lanes, Layout};
 use crate::formats::Format;
@@ -25,9 +28,13 @@ const AHEAD: usize = 4096;
 
 /// Whether a format can be read this way.
 pub(super) fn reads(format: Format) -> bool {
-    use Format::{Iq4Nl, Mxfp4, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
-    matches!(format, Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0)
-        || matches!(format, Q2K | Q3K | Q4K | Q5K | Q6K | Iq4Nl | Mxfp4)
+    !matches!(format, Format::F32 | Format::F16 | Format::Bf16)
+}
+
+/// Whether a format's blocks hold no scales.
+pub(super) fn is_apart(format: Format) -> bool {
+    use Format::{Fp4, Int8, Nf4};
+    matches!(format, Int8 | Nf4 { double_quant: true } | Fp4 { double_quant: true })
 }
 
 /// The sums of one tile for some rows.
@@ -37,7 +44,7 @@ pub(super) fn reads(format: Format) -> bool {
 /// The machine has AVX-512 VNNI; the format is one that [`reads`] knows, and sizes fit, as [`super::Dots::direct`] checks.
 pub(super) unsafe fn sums(
     layout: Layout,
-    tile: Blocks<'_>,
+    tile: (Blocks<'_>, &[Lanes]),
     x: &Activations,
     rows: Range<usize>,
     sums: &mut [Lanes],
@@ -57,7 +64,18 @@ pub(super) unsafe fn sums(
             Format::Q6K => all::<SixK, 4>(layout, tile, x, rows, sums),
             Format::Iq4Nl => all::<Levels, 8>(layout, tile, x, rows, sums),
             Format::Mxfp4 => all::<Powers, 8>(layout, tile, x, rows, sums),
-            format => unreachable!("{format} is not read in place"),
+            Format::Nf4 { double_quant: false } => {
+                all::<Pairs<true, false>, 8>(layout, tile, x, rows, sums);
+            }
+            Format::Nf4 { .. } => all::<Pairs<true, true>, 8>(layout, tile, x, rows, sums),
+            Format::Fp4 { double_quant: false } => {
+                all::<Pairs<false, false>, 8>(layout, tile, x, rows, sums);
+            }
+            Format::Fp4 { .. } => all::<Pairs<false, true>, 8>(layout, tile, x, rows, sums),
+            Format::Int8 => all::<BytesAlone, 8>(layout, tile, x, rows, sums),
+            Format::F32 | Format::F16 | Format::Bf16 => {
+                unreachable!("{} is not read in place", layout.format)
+            }
         }
     }
 }
@@ -67,7 +85,7 @@ pub(super) unsafe fn sums(
 /// As of [`sums`]; `F` is the layout's format.
 unsafe fn all<F: Form, const QUADS: usize>(
     layout: Layout,
-    tile: Blocks<'_>,
+    tile: (Blocks<'_>, &[Lanes]),
     x: &Activations,
     rows: Range<usize>,
     sums: &mut [Lanes],
@@ -91,10 +109,11 @@ unsafe fn all<F: Form, const QUADS: usize>(
 ///
 /// # Safety
 ///
-/// The machine has AVX-512 VNNI; `x` leads to `M` rows, `tile` holds whole blocks, and `out` has place for `M` rows.
+/// The machine has AVX-512 VNNI; `x` leads to `M` rows, `tile` holds whole blocks, `apart` a scale for each group if the blocks
+/// hold none, and `out` has place for `M` rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 unsafe fn kernel<F: Form, const M: usize, const QUADS: usize>(
-    tile: Blocks<'_>,
+    (tile, apart): (Blocks<'_>, &[Lanes]),
     x: Rows<QUADS>,
     out: &mut [Lanes],
 ) -> usize {
@@ -119,23 +138,37 @@ unsafe fn kernel<F: Form, const M: usize, const QUADS: usize>(
             let at = block * F::GROUPS + group;
             // SAFETY: the block is whole and inside the tile, and `x` has `M` rows of as many groups, by the caller.
             unsafe {
-                // Two sums each, so that one product does not wait for the one before.
+                // Two sums each: of the two bytes of a value, or so that one product does not wait for the one before.
                 let mut whole = [[_mm512_setzero_si512(); 2]; M];
                 if !F::MINS {
                     for (i, whole) in whole.iter_mut().enumerate() {
                         whole[0] = _mm512_mullo_epi32(zero, _mm512_set1_epi32(x.sum(i, at)));
+                        if F::TWO_BYTES {
+                            whole[1] = whole[0];
+                        }
                     }
                 }
                 for quad in 0..QUADS {
                     let codes = F::quad(codes, group, quad);
                     for (i, whole) in whole.iter_mut().enumerate() {
                         let four = _mm512_set1_epi32(x.quad(i, at * QUADS + quad));
-                        whole[quad % 2] = _mm512_dpbusd_epi32(whole[quad % 2], codes, four);
+                        if F::TWO_BYTES {
+                            for (whole, codes) in whole.iter_mut().zip(F::two_bytes(codes)) {
+                                *whole = _mm512_dpbusd_epi32(*whole, codes, four);
+                            }
+                        } else {
+                            whole[quad % 2] = _mm512_dpbusd_epi32(whole[quad % 2], codes, four);
+                        }
                     }
                 }
-                let [scales, mins] = F::factors(meta, group);
+                let [scales, mins] = if F::IS_APART {
+                    [_mm512_loadu_ps(apart.as_ptr().add(at).cast()), _mm512_setzero_ps()]
+                } else {
+                    F::factors(meta, group)
+                };
                 for (i, (sum, [a, b])) in sums.iter_mut().zip(whole).enumerate() {
                     let both = _mm512_mul_ps(scales, _mm512_set1_ps(x.scale(i, at)));
+                    let a = if F::TWO_BYTES { _mm512_slli_epi32::<8>(a) } else { a };
                     *sum = _mm512_fmadd_ps(both, _mm512_cvtepi32_ps(_mm512_add_epi32(a, b)), *sum);
                     if F::MINS {
                         *sum = _mm512_fmadd_ps(mins, _mm512_set1_ps(x.share(i, at)), *sum);
