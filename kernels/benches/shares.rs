@@ -3,7 +3,7 @@
 //! Many rows are bound by arithmetic: GFLOP/s beside the `gemm` crate's f32 product of the same dense matrix, which
 //! neither decodes nor adds an adapter. One row is bound by reading the weights: GB/s beside a plain sum over
 //! as many bytes as the matrix has, in floats, as in training, and with activations in eight bits, as in inference.
-//! The least time of many is taken on all sides, turn by turn.
+//! The least time of many is taken on all sides, turn by turn. `-- 1` or `-- 512 2048` takes these rows alone.
 #![expect(clippy::print_stdout, reason = "a bench prints its table")]
 
 use std::hint::black_box;
@@ -16,6 +16,7 @@ use burn::tensor::TensorData;
 use ft_kernels::host::{Multiplier, Precision, Product};
 use ft_kernels::packed_matmul::PackedMatmul;
 use ft_kernels::{Compute, Format, Packed};
+use memmap2::MmapMut;
 use rayon::prelude::*;
 
 /// Projections and head of SmolLM2-135M, and one of an 8B model: `[n, k]`.
@@ -38,6 +39,8 @@ const READ_IN_PLACE: [Format; 8] = [
 
 /// Turns of each pair.
 const TURNS: usize = 9;
+/// The same where the memory's speed is what counts, which neighbours change from moment to moment.
+const MEMORY_TURNS: usize = 61;
 
 fn numbers(count: usize) -> Vec<f32> {
     let mut state = 1u32;
@@ -59,9 +62,9 @@ fn seconds(f: impl FnOnce()) -> f64 {
 }
 
 /// The least times of several pieces of work, taken in turns.
-fn least(works: &mut [Box<dyn FnMut() + '_>]) -> Vec<f64> {
+fn least(turns: usize, works: &mut [Box<dyn FnMut() + '_>]) -> Vec<f64> {
     let mut least = vec![f64::INFINITY; works.len()];
-    for _ in 0..TURNS {
+    for _ in 0..turns {
         for (work, least) in works.iter_mut().zip(&mut least) {
             *least = least.min(seconds(work));
         }
@@ -97,13 +100,16 @@ fn many_rows(rows: usize) {
                         });
                     }
                 };
-                let times = least(&mut [
-                    Box::new(|| {
-                        black_box(by_crate(black_box(&x), &whole, back));
-                    }),
-                    Box::new(product(Compute::F32)),
-                    Box::new(product(Compute::Int8)),
-                ]);
+                let times = least(
+                    TURNS,
+                    &mut [
+                        Box::new(|| {
+                            black_box(by_crate(black_box(&x), &whole, back));
+                        }),
+                        Box::new(product(Compute::F32)),
+                        Box::new(product(Compute::Int8)),
+                    ],
+                );
                 let rate = |time: f64| (2 * rows * n * k) as f64 / time / 1e9;
                 println!(
                     "| {n}×{k} | {pass} | {:.0} | {format} | {:.0} | {:.0} % | {:.0} | {:.0} % |",
@@ -118,9 +124,28 @@ fn many_rows(rows: usize) {
     }
 }
 
-fn read(words: &[u64]) -> u64 {
-    let parts = words.par_chunks(1 << 14);
-    parts.map(|part| part.iter().fold(0, |sum: u64, x| sum ^ x)).reduce(|| 0, |a, b| a ^ b)
+/// So many bytes in large pages, where the system has them, as matrices lie.
+fn pages(len: usize) -> MmapMut {
+    let mut map = MmapMut::map_anon(len).expect("there is memory");
+    #[cfg(target_os = "linux")]
+    let _ = map.advise(memmap2::Advice::HugePage);
+    map.fill(1);
+    map
+}
+
+/// A sum in a register's width, in pieces that each thread has several of.
+fn read(bytes: &[u8]) -> u64 {
+    let parts = bytes.par_chunks(1 << 19);
+    let part = |part: &[u8]| {
+        let mut sums = [0u64; 16];
+        for line in part.as_chunks::<128>().0 {
+            for (sum, word) in sums.iter_mut().zip(line.as_chunks::<8>().0) {
+                *sum ^= u64::from_ne_bytes(*word);
+            }
+        }
+        sums.iter().fold(0, |a, b| a ^ b)
+    };
+    parts.map(part).reduce(|| 0, |a, b| a ^ b)
 }
 
 fn one_row() {
@@ -131,21 +156,24 @@ fn one_row() {
         let dense = numbers(n * k);
         for format in [&FORMATS[..], &READ_IN_PLACE].concat() {
             let Ok(weight) = Packed::quantize(format, n, k, &dense) else { continue };
-            let words = vec![1u64; weight.bytes() / 8];
+            let bytes = pages(weight.bytes());
             let (x, floats) = (matrix(1, k), numbers(k));
             let (mut multiplier, mut y) = (Multiplier::default(), vec![0.0; n]);
-            let times = least(&mut [
-                Box::new(|| {
-                    black_box(read(black_box(&words)));
-                }),
-                Box::new(|| {
-                    black_box(Flex::packed_matmul(black_box(x.clone()), weight.clone()));
-                }),
-                Box::new(|| {
-                    let mut products = [Product { weight: &weight, y: &mut y }];
-                    multiplier.multiply(black_box(&floats), Precision::EightBit, &mut products);
-                }),
-            ]);
+            let times = least(
+                MEMORY_TURNS,
+                &mut [
+                    Box::new(|| {
+                        black_box(read(black_box(&bytes)));
+                    }),
+                    Box::new(|| {
+                        black_box(Flex::packed_matmul(black_box(x.clone()), weight.clone()));
+                    }),
+                    Box::new(|| {
+                        let mut products = [Product { weight: &weight, y: &mut y }];
+                        multiplier.multiply(black_box(&floats), Precision::EightBit, &mut products);
+                    }),
+                ],
+            );
             let rate = |time: f64| (weight.bytes() as f64) / time / 1e9;
             println!(
                 "| {n}×{k} | {format} | {} | {:.1} | {:.1} | {:.0} % | {:.1} | {:.0} % |",
@@ -162,7 +190,15 @@ fn one_row() {
 
 fn main() {
     println!("{} threads", rayon::current_num_threads());
-    many_rows(512);
-    many_rows(2048);
-    one_row();
+    let chosen: Vec<String> =
+        std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let is_chosen = |name: &str| chosen.is_empty() || chosen.iter().any(|word| word == name);
+    for rows in [512, 2048] {
+        if is_chosen(&rows.to_string()) {
+            many_rows(rows);
+        }
+    }
+    if is_chosen("1") {
+        one_row();
+    }
 }

@@ -181,6 +181,11 @@ pub(super) struct Panel<'a> {
 }
 
 impl<'a> Part<'a> {
+    /// Terms of each sum.
+    pub(super) fn depth(self) -> usize {
+        self.blocks * BLOCK
+    }
+
     pub(super) fn panel(self, index: usize) -> Panel<'a> {
         let Self { panels, first, blocks } = self;
         let from = first + index * blocks;

@@ -17,6 +17,8 @@ pub(crate) const WIDTH: usize = 32;
 
 /// Rows of the left matrix that are multiplied by all panels in turn: they stay in the second cache.
 const MOST_ROWS: usize = 72;
+/// The same where the sums are short.
+const MOST_LEFT: usize = 1 << 16;
 
 /// Left rows up to which a right matrix is read where it is: laying it in panels would cost as much as the product.
 const FEW_ROWS: usize = 24;
@@ -50,6 +52,16 @@ pub(crate) enum Term<'a> {
     },
 }
 
+impl Term<'_> {
+    /// Terms of each sum; fewer for codes, which take less room.
+    fn depth(&self) -> usize {
+        match self {
+            Self::Floats { depth, .. } => *depth,
+            Self::Codes { panels, .. } => panels.depth() / 4,
+        }
+    }
+}
+
 thread_local! {
     /// Buffers kept between calls: a fresh allocation of their size is returned to the system each time.
     static BUFFERS: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
@@ -77,12 +89,13 @@ pub(crate) fn count(columns: usize) -> usize {
 }
 
 /// Rows of one task: few enough to stay in cache and for every thread to have as many tasks as the others.
-fn chunk_rows(rows: usize, threads: Threads) -> usize {
+fn chunk_rows(rows: usize, depth: usize, threads: Threads) -> usize {
+    let most = MOST_ROWS.max(MOST_LEFT / depth.max(1));
+    let tasks = rows.div_ceil(most);
     let tasks = match threads {
-        Threads::Caller => 1,
-        Threads::Pool => 4 * rayon::current_num_threads(),
+        Threads::Caller => tasks,
+        Threads::Pool => tasks.next_multiple_of(2 * rayon::current_num_threads()),
     };
-    let tasks = tasks.max(rows.div_ceil(MOST_ROWS));
     rows.div_ceil(tasks).next_multiple_of(8)
 }
 
@@ -99,7 +112,8 @@ pub(crate) fn accumulate(
         return;
     }
     let isa = Isa::detect();
-    let rows = chunk_rows(m, threads);
+    let depth = terms.iter().map(Term::depth).sum();
+    let rows = chunk_rows(m, depth, threads);
     let task = |(index, out): (usize, &mut [f32])| {
         let first = index * rows;
         let count = rows.min(m - first);

@@ -214,11 +214,19 @@ impl Laid {
                 let codes = self.tile(tile, blocks.clone());
                 let codes = codes.each::<8, 1>().flat_map(|(_, codes)| codes);
                 let groups = scales.chunks_exact_mut(four_bit::LEN / self.layout.group);
+                // What the scales' codes are multiplied with, and the first block from which that is another number in some row.
+                let (mut most, mut changes) = ([0.0; LANES], 0);
                 for ((number, codes), groups) in blocks.zip(codes).zip(groups) {
+                    if number >= changes {
+                        let places = first.map(|first| (first + number) / nested::LEN);
+                        most = places.map(|place| absmax[place]);
+                        let ends = places.iter().zip(first);
+                        let ends = ends.map(|(place, first)| (place + 1) * nested::LEN - first);
+                        changes = ends.min().unwrap_or(usize::MAX);
+                    }
                     let mut own = [0.0; LANES];
-                    for ((scale, code), first) in own.iter_mut().zip(codes).zip(first) {
-                        let nested = absmax[(first + number) / nested::LEN];
-                        *scale = (map[usize::from(*code)] * nested + offset) * Unpack::LEVEL;
+                    for ((scale, code), most) in own.iter_mut().zip(codes).zip(most) {
+                        *scale = (map[usize::from(*code)] * most + offset) * Unpack::LEVEL;
                     }
                     groups.fill(own);
                 }

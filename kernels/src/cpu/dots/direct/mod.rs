@@ -23,8 +23,11 @@ use super::{Activations, LANES, Lanes, Layout};
 use crate::formats::Format;
 use crate::integer::{Blocks, unit};
 
-/// How far ahead of what is multiplied the memory is asked for, in bytes.
-const AHEAD: usize = 4096;
+/// How far ahead of a block the memory is asked for, in bytes. The parts of a large block are not read in their order, so it is
+/// counted from its end.
+const fn ahead<F: Form>() -> usize {
+    4096 + 64 * F::WORDS
+}
 
 /// Whether a format can be read this way.
 pub(super) fn reads(format: Format) -> bool {
@@ -117,7 +120,6 @@ unsafe fn kernel<F: Form, const M: usize, const QUADS: usize>(
     x: Rows<QUADS>,
     out: &mut [Lanes],
 ) -> usize {
-    let zero = _mm512_set1_epi32(-x.zero);
     let mut sums = [_mm512_setzero_ps(); M];
     let (code_bytes, meta_bytes) = (64 * F::WORDS, LANES * F::META);
     let (unit, size) = (unit(F::META), code_bytes + meta_bytes);
@@ -125,61 +127,100 @@ unsafe fn kernel<F: Form, const M: usize, const QUADS: usize>(
         let (first, in_unit) = (block - block % unit, block % unit);
         let whole = unit.min(tile.bytes.len() / size - first);
         let start = tile.bytes.as_ptr().wrapping_add(first * size);
-        let codes = start.wrapping_add(in_unit * code_bytes);
-        let meta = start.wrapping_add(whole * code_bytes + in_unit * meta_bytes);
+        let here = Here {
+            codes: start.wrapping_add(in_unit * code_bytes),
+            meta: start.wrapping_add(whole * code_bytes + in_unit * meta_bytes),
+            apart: apart.as_ptr(),
+            first: block * F::GROUPS,
+        };
         // What is fetched ahead changes nothing, wherever it leads. Lines are asked for evenly: many at once would wait for each other.
         for line in 0..F::META.div_ceil(4) {
-            _mm_prefetch::<_MM_HINT_T0>(meta.wrapping_add(AHEAD + 64 * line).cast());
+            // Scales that are made before a tile is multiplied are wanted a tile ahead.
+            let ahead = if F::IS_APART { tile.bytes.len() } else { ahead::<F>() };
+            _mm_prefetch::<_MM_HINT_T0>(here.meta.wrapping_add(ahead + 64 * line).cast());
         }
-        for group in 0..F::GROUPS {
-            for line in group * F::WORDS / F::GROUPS..(group + 1) * F::WORDS / F::GROUPS {
-                _mm_prefetch::<_MM_HINT_T0>(codes.wrapping_add(AHEAD + 64 * line).cast());
-            }
-            let at = block * F::GROUPS + group;
-            // SAFETY: the block is whole and inside the tile, and `x` has `M` rows of as many groups, by the caller.
-            unsafe {
-                // Two sums each: of the two bytes of a value, or so that one product does not wait for the one before.
-                let mut whole = [[_mm512_setzero_si512(); 2]; M];
-                if !F::MINS {
-                    for (i, whole) in whole.iter_mut().enumerate() {
-                        whole[0] = _mm512_mullo_epi32(zero, _mm512_set1_epi32(x.sum(i, at)));
-                        if F::TWO_BYTES {
-                            whole[1] = whole[0];
-                        }
-                    }
-                }
-                for quad in 0..QUADS {
-                    let codes = F::quad(codes, group, quad);
-                    for (i, whole) in whole.iter_mut().enumerate() {
-                        let four = _mm512_set1_epi32(x.quad(i, at * QUADS + quad));
-                        if F::TWO_BYTES {
-                            for (whole, codes) in whole.iter_mut().zip(F::two_bytes(codes)) {
-                                *whole = _mm512_dpbusd_epi32(*whole, codes, four);
-                            }
-                        } else {
-                            whole[quad % 2] = _mm512_dpbusd_epi32(whole[quad % 2], codes, four);
-                        }
-                    }
-                }
-                let [scales, mins] = if F::IS_APART {
-                    [_mm512_loadu_ps(apart.as_ptr().add(at).cast()), _mm512_setzero_ps()]
-                } else {
-                    F::factors(meta, group)
-                };
-                for (i, (sum, [a, b])) in sums.iter_mut().zip(whole).enumerate() {
-                    let both = _mm512_mul_ps(scales, _mm512_set1_ps(x.scale(i, at)));
-                    let a = if F::TWO_BYTES { _mm512_slli_epi32::<8>(a) } else { a };
-                    *sum = _mm512_fmadd_ps(both, _mm512_cvtepi32_ps(_mm512_add_epi32(a, b)), *sum);
-                    if F::MINS {
-                        *sum = _mm512_fmadd_ps(mins, _mm512_set1_ps(x.share(i, at)), *sum);
-                    }
-                }
-            }
+        // Written out: places and shifts of a group's codes are then known when this is compiled.
+        macro_rules! groups {
+            ($($group:literal)*) => {
+                $(if $group < F::GROUPS {
+                    // SAFETY: the block is whole and inside the tile, and `x` has `M` rows of as many groups, by the caller.
+                    unsafe { group::<F, M, QUADS, $group>(here, x, &mut sums) };
+                })*
+            };
         }
+        groups!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
     }
     for (sum, out) in sums.into_iter().zip(out) {
         // SAFETY: sixteen floats.
         unsafe { _mm512_storeu_ps(out.as_mut_ptr(), sum) };
     }
     M
+}
+
+/// A block, and where its groups are counted from.
+#[derive(Clone, Copy)]
+struct Here {
+    codes: *const u8,
+    meta: *const u8,
+    /// Scales of all groups, if the blocks hold none.
+    apart: *const Lanes,
+    /// The block's first group.
+    first: usize,
+}
+
+/// Adds a group of a block for `M` rows.
+///
+/// # Safety
+///
+/// As of [`kernel`]; the block is whole and the group one of its groups.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn group<F: Form, const M: usize, const QUADS: usize, const GROUP: usize>(
+    here: Here,
+    x: Rows<QUADS>,
+    sums: &mut [__m512; M],
+) {
+    for line in GROUP * F::WORDS / F::GROUPS..(GROUP + 1) * F::WORDS / F::GROUPS {
+        _mm_prefetch::<_MM_HINT_T0>(here.codes.wrapping_add(ahead::<F>() + 64 * line).cast());
+    }
+    let at = here.first + GROUP;
+    // SAFETY: by the caller.
+    unsafe {
+        // Two sums each: of the two bytes of a value, or so that one product does not wait for the one before.
+        let mut whole = [[_mm512_setzero_si512(); 2]; M];
+        if !F::MINS {
+            for (i, whole) in whole.iter_mut().enumerate() {
+                whole[0] = _mm512_set1_epi32(x.zero.wrapping_mul(x.sum(i, at)).wrapping_neg());
+                if F::TWO_BYTES {
+                    whole[1] = whole[0];
+                }
+            }
+        }
+        for quad in 0..QUADS {
+            let codes = F::quad(here.codes, GROUP, quad);
+            for (i, whole) in whole.iter_mut().enumerate() {
+                let four = _mm512_set1_epi32(x.quad(i, at * QUADS + quad));
+                if F::TWO_BYTES {
+                    for (whole, codes) in whole.iter_mut().zip(F::two_bytes(codes)) {
+                        *whole = _mm512_dpbusd_epi32(*whole, codes, four);
+                    }
+                } else {
+                    whole[quad % 2] = _mm512_dpbusd_epi32(whole[quad % 2], codes, four);
+                }
+            }
+        }
+        let [scales, mins] = if F::IS_APART {
+            [_mm512_loadu_ps(here.apart.add(at).cast()), _mm512_setzero_ps()]
+        } else {
+            F::factors(here.meta, GROUP)
+        };
+        for (i, (sum, [a, b])) in sums.iter_mut().zip(whole).enumerate() {
+            let both = _mm512_mul_ps(scales, _mm512_set1_ps(x.scale(i, at)));
+            let a = if F::TWO_BYTES { _mm512_slli_epi32::<8>(a) } else { a };
+            *sum = _mm512_fmadd_ps(both, _mm512_cvtepi32_ps(_mm512_add_epi32(a, b)), *sum);
+            if F::MINS {
+                *sum = _mm512_fmadd_ps(mins, _mm512_set1_ps(x.share(i, at)), *sum);
+            }
+        }
+    }
 }
