@@ -55,23 +55,24 @@ class Job:
     rival: bool = False
 
 
+# What is compared stands near what it is compared with.
 JOBS = (
-    Job("peft lora", ("lora",), rival=True),
-    Job("lora f32", ("lora", "dora", "threads")),
+    Job("lora int8, 1 thread", ("threads",), compute="int8", threads=1),
     Job("lora int8", ("lora", "threads"), compute="int8"),
-    Job("lora recomputing", ("lora",), recompute=True),
-    Job("peft qlora", ("qlora",), nf4=True, rival=True),
-    Job("qlora f32", ("qlora",), nf4=True),
-    Job("qlora int8", ("qlora",), nf4=True, compute="int8"),
-    Job("peft dora", ("dora",), dora=True, rival=True),
+    Job("peft lora", ("lora",), rival=True),
+    Job("lora f32, 1 thread", ("threads",), threads=1),
+    Job("lora f32", ("lora", "dora", "threads")),
     Job("dora f32", ("dora",), dora=True),
-    Job("peft rows", ("rows",), rows=True, rival=True),
+    Job("peft dora", ("dora",), dora=True, rival=True),
+    Job("qlora f32", ("qlora",), nf4=True),
+    Job("peft qlora", ("qlora",), nf4=True, rival=True),
+    Job("qlora int8", ("qlora",), nf4=True, compute="int8"),
     Job("rows f32", ("rows",), rows=True),
+    Job("peft rows", ("rows",), rows=True, rival=True),
     Job("rows int8", ("rows",), rows=True, compute="int8"),
+    Job("lora recomputing", ("lora",), recompute=True),
     Job("8 × 512", ("length",), seq=512, accumulate=8, steps=2, warm=1),
     Job("1 × 4096", ("length",), seq=4096, steps=2, warm=1),
-    Job("lora f32, 1 thread", ("threads",), threads=1),
-    Job("lora int8, 1 thread", ("threads",), compute="int8", threads=1),
 )
 
 # What is divided by what, in tokens a second ("speed") or peak memory ("rss"), and the bar.
