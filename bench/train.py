@@ -14,8 +14,8 @@ same chat template. `ft` trains on the Q4_1 blocks of the GGUF (`lora`, `dora`) 
 | threads | one thread and two |
 
 The programs take turns, because the machine's speed drifts: only the ratio within a round means something. Both are
-timed over the steps after the first two (`length`: after the first); both peaks are the process's largest resident set as the kernel counted it.
-tests/interop/setup.sh makes the environment.
+timed over the steps after the first two (`length`: after the first); both peaks are the process's largest resident set
+as the kernel counted it. tests/interop/setup.sh makes the environment.
 """
 import argparse
 import dataclasses
@@ -163,7 +163,8 @@ def recipe(args, job: Job, data: pathlib.Path, out: pathlib.Path) -> dict:
         base_model=str(model.resolve()), lora_r=16, lora_alpha=32, lora_dropout=0.0, lora_target_linear=True,
         peft_use_dora=job.dora, datasets=[dict(path=str(data), ds_type="json", type="chat_template")],
         val_set_size=0, sequence_len=job.seq or args.seq, sample_packing=True, micro_batch_size=1,
-        gradient_accumulation_steps=job.accumulate, max_steps=job.warm + (job.steps or args.steps), optimizer="adamw_torch",
+        gradient_accumulation_steps=job.accumulate, max_steps=job.warm + (job.steps or args.steps),
+        optimizer="adamw_torch",
         learning_rate=2e-4, lr_scheduler="constant", warmup_steps=0, max_grad_norm=1.0,
         gradient_checkpointing=job.recompute, logging_steps=1, save_strategy="no", output_dir=str(out),
         compute=job.compute, device="cpu",

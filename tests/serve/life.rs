@@ -6,19 +6,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::server::{Answer, CHAT, Server, chat, place, read, said};
+use crate::server::{Answer, CHAT, Server, chat, long_stream, place, read, said};
 
 #[test]
 fn whoever_hangs_up_frees_a_slot_and_the_log_says_so() {
     let place = place();
     let server = Server::start(&place, &["--slots", "1", "--audit-log", "audit.jsonl"]);
-    let body = chat(&json!({"max_tokens": 230, "stream": true, "temperature": 1})).to_string();
     let mut stream = server.connect();
-    let head = format!(
-        "POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(long_stream(230).as_bytes()).unwrap();
     let mut first = [0; 64];
     stream.read_exact(&mut first).unwrap();
     drop(stream);

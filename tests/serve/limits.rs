@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::server::{Answer, CHAT, Server, chat, place, read, said};
+use crate::server::{Answer, CHAT, Server, chat, long_stream, place, read, said};
 
 #[test]
 fn too_much_is_refused_and_nobody_else_waits_for_it() {
@@ -119,14 +119,10 @@ fn what_is_no_http_is_refused_and_harms_nobody() {
 fn a_stream_that_is_torn_at_any_place_frees_its_slot() {
     let place = place();
     let server = Server::start(&place, &["--slots", "2"]);
-    let body = chat(&json!({"max_tokens": 200, "stream": true, "temperature": 1})).to_string();
-    let head = format!(
-        "POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
+    let request = long_stream(200);
     for bytes in [0, 1, 40, 200, 900] {
         let mut stream = server.connect();
-        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
         stream.read_exact(&mut vec![0; bytes]).unwrap();
         // Rubbish behind the request, and no listening to the end.
         let _ = stream.write_all(b"\r\n\r\nGARBAGE");

@@ -17,7 +17,7 @@ pub(crate) const WIDTH: usize = 32;
 
 /// Rows of the left matrix that are multiplied by all panels in turn: they stay in the second cache.
 const MOST_ROWS: usize = 72;
-/// The same where the sums are short.
+/// Numbers of the left matrix that such rows may have together: where sums are short, more rows than [`MOST_ROWS`] stay there.
 const MOST_LEFT: usize = 1 << 16;
 
 /// Left rows up to which a right matrix is read where it is: laying it in panels would cost as much as the product.

@@ -75,7 +75,7 @@ fn one_strip(
     let unpack = Unpack::of(layout);
     let chunk = (CHUNK / layout.len).max(1).next_multiple_of(layout.unit());
     let last = columns.end.div_ceil(LANES);
-    if x.rows <= FEW_ROWS && dots.reads(layout) {
+    if x.rows <= FEW_ROWS && dots.reads_in_place() {
         let apart = &mut panels[0].scales;
         let mut sums = [[0.0; LANES]; FEW_ROWS];
         let sums = &mut sums[..x.rows];

@@ -129,14 +129,14 @@ impl Dots {
         }
     }
 
-    /// Whether [`Dots::direct`] knows a layout. Its bits are those of [`Dots::add`].
-    pub(crate) fn reads(self, layout: Layout) -> bool {
+    /// Whether there is [`Dots::direct`]. Its bits are those of [`Dots::add`].
+    pub(crate) fn reads_in_place(self) -> bool {
         match self.0 {
             Way::Portable => false,
             #[cfg(target_arch = "x86_64")]
             Way::Avx2 => false,
             #[cfg(target_arch = "x86_64")]
-            Way::Vnni => direct::reads(layout.format),
+            Way::Vnni => true,
         }
     }
 
@@ -145,7 +145,7 @@ impl Dots {
     ///
     /// # Panics
     ///
-    /// If the layout is not one that [`Dots::reads`] says, or tile, sums and activations do not fit together: a bug in the caller.
+    /// If [`Dots::reads_in_place`] says no, or tile, scales, sums and activations do not fit together: a bug in the caller.
     pub(crate) fn direct(
         self,
         layout: Layout,
@@ -155,15 +155,11 @@ impl Dots {
         rows: Range<usize>,
         sums: &mut [Lanes],
     ) {
-        assert!(self.reads(layout), "{layout:?} is not read in place");
+        assert!(self.reads_in_place(), "{self:?} does not read in place");
         let blocks = x.blocks * BLOCK / layout.len;
         check(x);
         assert!(rows.end <= x.rows && sums.len() == rows.len(), "a sum for each row");
         assert_eq!(tile.bytes.len(), blocks * layout.block_bytes(), "all blocks");
-        assert!(
-            !direct::is_apart(layout.format) || apart.len() == blocks * layout.groups(),
-            "all scales"
-        );
         match self.0 {
             // SAFETY: this way exists only where `available` found its features; sizes were checked above.
             #[cfg(target_arch = "x86_64")]

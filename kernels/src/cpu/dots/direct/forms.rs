@@ -42,11 +42,11 @@ pub(super) trait Form {
         [codes; 2]
     }
 
-    /// Scale and least value of a group.
+    /// Scale and least value of a group, if they lie in the block.
     ///
     /// # Safety
     ///
-    /// The machine has AVX-512 BW; `meta` leads to a block's scales, the group is inside.
+    /// The machine has AVX-512 BW; `meta` leads to a block's scales, which are not apart, and the group is inside.
     unsafe fn factors(meta: *const u8, group: usize) -> [__m512; 2];
 }
 
@@ -233,14 +233,15 @@ impl<const MINS: bool> Form for Fives<MINS> {
     }
 }
 
-/// `Q8_0`.
-pub(super) struct Bytes;
+/// `Q8_0`; `Int8`, whose scales are the rows', if `IS_APART`.
+pub(super) struct Bytes<const IS_APART: bool>;
 
-impl Form for Bytes {
+impl<const IS_APART: bool> Form for Bytes<IS_APART> {
     const WORDS: usize = 8;
-    const META: usize = 2;
+    const META: usize = if IS_APART { 0 } else { 2 };
     const GROUPS: usize = 1;
     const MINS: bool = false;
+    const IS_APART: bool = IS_APART;
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
@@ -254,30 +255,6 @@ impl Form for Bytes {
     unsafe fn factors(meta: *const u8, _group: usize) -> [__m512; 2] {
         // SAFETY: inside the block, by the caller.
         unsafe { halves::<false>(meta) }
-    }
-}
-
-/// `Int8`, whose scales are the rows'.
-pub(super) struct BytesAlone;
-
-impl Form for BytesAlone {
-    const WORDS: usize = 8;
-    const META: usize = 0;
-    const GROUPS: usize = 1;
-    const MINS: bool = false;
-    const IS_APART: bool = true;
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn quad(codes: *const u8, _group: usize, quad: usize) -> __m512i {
-        // SAFETY: inside the block, by the caller.
-        unsafe { word(codes, quad) }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn factors(_meta: *const u8, _group: usize) -> [__m512; 2] {
-        [_mm512_setzero_ps(); 2]
     }
 }
 

@@ -15,8 +15,7 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use self::forms::{
-    Bytes, BytesAlone, FiveK, Fives, Form, FourK, Levels, Nibbles, Pairs, Powers, SixK, ThreeK,
-    TwoK,
+    Bytes, FiveK, Fives, Form, FourK, Levels, Nibbles, Pairs, Powers, SixK, ThreeK, TwoK,
 };
 use super::rows::Rows;
 use super::{Activations, LANES, Lanes, Layout};
@@ -29,22 +28,11 @@ const fn ahead<F: Form>() -> usize {
     4096 + 64 * F::WORDS
 }
 
-/// Whether a format can be read this way.
-pub(super) fn reads(format: Format) -> bool {
-    !matches!(format, Format::F32 | Format::F16 | Format::Bf16)
-}
-
-/// Whether a format's blocks hold no scales.
-pub(super) fn is_apart(format: Format) -> bool {
-    use Format::{Fp4, Int8, Nf4};
-    matches!(format, Int8 | Nf4 { double_quant: true } | Fp4 { double_quant: true })
-}
-
 /// The sums of one tile for some rows.
 ///
 /// # Safety
 ///
-/// The machine has AVX-512 VNNI; the format is one that [`reads`] knows, and sizes fit, as [`super::Dots::direct`] checks.
+/// The machine has AVX-512 VNNI; sizes fit, as [`super::Dots::direct`] checks.
 pub(super) unsafe fn sums(
     layout: Layout,
     tile: (Blocks<'_>, &[Lanes]),
@@ -59,7 +47,7 @@ pub(super) unsafe fn sums(
             Format::Q4_1 => all::<Nibbles<true>, 8>(layout, tile, x, rows, sums),
             Format::Q5_0 => all::<Fives<false>, 8>(layout, tile, x, rows, sums),
             Format::Q5_1 => all::<Fives<true>, 8>(layout, tile, x, rows, sums),
-            Format::Q8_0 => all::<Bytes, 8>(layout, tile, x, rows, sums),
+            Format::Q8_0 => all::<Bytes<false>, 8>(layout, tile, x, rows, sums),
             Format::Q2K => all::<TwoK, 4>(layout, tile, x, rows, sums),
             Format::Q3K => all::<ThreeK, 4>(layout, tile, x, rows, sums),
             Format::Q4K => all::<FourK, 8>(layout, tile, x, rows, sums),
@@ -75,7 +63,7 @@ pub(super) unsafe fn sums(
                 all::<Pairs<false, false>, 8>(layout, tile, x, rows, sums);
             }
             Format::Fp4 { .. } => all::<Pairs<false, true>, 8>(layout, tile, x, rows, sums),
-            Format::Int8 => all::<BytesAlone, 8>(layout, tile, x, rows, sums),
+            Format::Int8 => all::<Bytes<true>, 8>(layout, tile, x, rows, sums),
             Format::F32 | Format::F16 | Format::Bf16 => {
                 unreachable!("{} is not read in place", layout.format)
             }
@@ -93,6 +81,9 @@ unsafe fn all<F: Form, const QUADS: usize>(
     rows: Range<usize>,
     sums: &mut [Lanes],
 ) {
+    let (tile_blocks, apart) = tile;
+    let blocks = tile_blocks.bytes.len() / (64 * F::WORDS + LANES * F::META);
+    assert!(!F::IS_APART || apart.len() == blocks * F::GROUPS, "a scale for each group");
     let mut done = 0;
     while done < rows.len() {
         let r = Rows::<QUADS>::of(layout, x, 0, rows.start + done);
