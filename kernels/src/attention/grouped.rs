@@ -157,9 +157,8 @@ fn mix_tile<const R: usize>(
     sums
 }
 
-/// The outputs of `count` rows, at most [`MIXED`], into `out [8, K]`. Rows see keys in `seen`; `values` begins at the head's part
+/// The outputs of the rows of `p`, at most [`MIXED`], into `out [8, K]`. Rows see keys in `seen`; `values` begins at the head's part
 /// of the first key's.
-#[expect(clippy::too_many_arguments, reason = "three matrices and what of them is seen")]
 fn mix(
     isa: Isa,
     p: &[f32],
@@ -167,12 +166,11 @@ fn mix(
     seen: [usize; 2],
     values: &[f32],
     stride: usize,
-    count: usize,
     out: &mut [f32],
 ) {
     let width = out.len() / 8;
     #[cfg(target_arch = "x86_64")]
-    if tiles::mix(isa, p, columns, seen, values, stride, width, count, out) {
+    if tiles::mix(isa, p, columns, seen, values, stride, width, p.len() / columns, out) {
         return;
     }
     for (p, out) in p.chunks(4 * columns).zip(out.chunks_exact_mut(4 * width)) {
@@ -317,7 +315,7 @@ impl Task<'_> {
                 *inverse = soften(isa, p, seen(first + row), softcap.unwrap_or(0.0));
             }
             let all = [seen(first)[0], seen(first + rows - 1)[1]];
-            mix(isa, p, columns, all, values, kv_row, rows, out);
+            mix(isa, p, columns, all, values, kv_row, out);
             for (row, (out, inverse)) in
                 out.chunks_exact(head_dim).zip(inverses).take(rows).enumerate()
             {

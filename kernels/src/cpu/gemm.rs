@@ -1,7 +1,4 @@
-//! Blocked f32 matrix products on strided slices: register tiles of our own on AVX-512, elsewhere the `gemm` crate behind
-//! checked bounds.
-
-use gemm::Parallelism;
+//! Blocked f32 matrix products on strided slices.
 
 use super::panels;
 
@@ -92,69 +89,54 @@ pub(crate) fn multiply(
     assert!((m - 1) * out_row + n <= out.len(), "output is too small for [{m}, {n}]");
     assert!(a.covers(m, k), "left matrix is too small for [{m}, {k}]");
     assert!(b.covers(k, n), "right matrix is too small for [{k}, {n}]");
-    if has_tiles() {
-        return panels::multiply([m, n, k], out, out_row, into, a, b, alpha, threads);
-    }
-    let parallelism = match threads {
-        Threads::Caller => Parallelism::None,
-        Threads::Pool => Parallelism::Rayon(0),
-    };
-    by_crate([m, n, k], out, out_row, into, a, b, alpha, parallelism);
-}
-
-/// Whether products are made of register tiles of our own.
-pub(crate) fn has_tiles() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    let found = super::tiles::Avx512::of(super::Isa::detect()).is_some();
-    #[cfg(not(target_arch = "x86_64"))]
-    let found = false;
-    found
-}
-
-/// The product by the `gemm` crate. The bounds have been checked.
-#[expect(clippy::too_many_arguments, reason = "a matrix product has this many")]
-#[expect(unsafe_code, reason = "the gemm crate takes pointers")]
-fn by_crate(
-    [m, n, k]: [usize; 3],
-    out: &mut [f32],
-    out_row: usize,
-    into: Into,
-    a: Strided<'_>,
-    b: Strided<'_>,
-    alpha: f32,
-    parallelism: Parallelism,
-) {
-    let stride = |step: usize| isize::try_from(step).expect("a slice is at most isize::MAX long");
-    // SAFETY: the assertions of `multiply` keep every element that is read or written inside its slice;
-    // `out` is borrowed mutably, so it overlaps neither input.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            out.as_mut_ptr(),
-            1,
-            stride(out_row),
-            into == Into::Add,
-            a.data.as_ptr(),
-            stride(a.column),
-            stride(a.row),
-            b.data.as_ptr(),
-            stride(b.column),
-            stride(b.row),
-            1.0,
-            alpha,
-            false,
-            false,
-            false,
-            parallelism,
-        );
-    }
+    panels::multiply([m, n, k], out, out_row, into, a, b, alpha, threads);
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Into, Parallelism, Strided, Threads, by_crate, multiply};
+    use gemm::Parallelism;
+
+    use super::{Into, Strided, Threads, multiply};
+
+    /// The product by the `gemm` crate, on one thread.
+    #[expect(unsafe_code, reason = "the gemm crate takes pointers")]
+    fn by_crate(
+        [m, n, k]: [usize; 3],
+        out: &mut [f32],
+        out_row: usize,
+        into: Into,
+        a: Strided<'_>,
+        b: Strided<'_>,
+        alpha: f32,
+    ) {
+        let stride =
+            |step: usize| isize::try_from(step).expect("a slice is at most isize::MAX long");
+        // SAFETY: the callers keep every element that is read or written inside its slice;
+        // `out` is borrowed mutably, so it overlaps neither input.
+        unsafe {
+            gemm::gemm(
+                m,
+                n,
+                k,
+                out.as_mut_ptr(),
+                1,
+                stride(out_row),
+                into == Into::Add,
+                a.data.as_ptr(),
+                stride(a.column),
+                stride(a.row),
+                b.data.as_ptr(),
+                stride(b.column),
+                stride(b.row),
+                1.0,
+                alpha,
+                false,
+                false,
+                false,
+                Parallelism::None,
+            );
+        }
+    }
 
     fn numbers(count: usize, step: f32) -> Vec<f32> {
         (0..count).map(|i| (i as f32 * step).sin()).collect()
@@ -199,7 +181,7 @@ mod tests {
             ] {
                 let (mut tiles, mut other) = (vec![1.0; m * n], vec![1.0; m * n]);
                 multiply(shape, &mut tiles, n, Into::Add, a, b, 2.0, Threads::Pool);
-                by_crate(shape, &mut other, n, Into::Add, a, b, 2.0, Parallelism::None);
+                by_crate(shape, &mut other, n, Into::Add, a, b, 2.0);
                 for (tiles, other) in tiles.iter().zip(other) {
                     assert!((tiles - other).abs() < 1e-3, "{shape:?}: {tiles} {other}");
                 }

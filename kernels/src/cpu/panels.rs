@@ -178,33 +178,25 @@ pub(super) fn block(
     if let Some(avx512) = super::tiles::Avx512::of(isa) {
         return super::tiles::block(avx512, shape, operands, out, out_row, into);
     }
-    plain_block(isa, shape, operands, out, out_row, into);
+    super::narrow::block(isa, shape, operands, out, out_row, into);
 }
 
-super::multiversion! {
-    /// The safe twin of `tiles::block`.
-    pub(super) fn plain_block(
-        shape: [usize; 2],
-        operands: Operands<'_>,
-        out: &mut [f32],
-        out_row: usize,
-        into: Into,
-    ) {
-        let [rows, columns] = shape;
-        let Operands { left, panel, panel_row, depth, alpha } = operands;
-        for i in 0..rows {
-            let mut sums = [0.0f32; WIDTH];
-            let sums = &mut sums[..columns];
-            for l in 0..depth {
-                let x = left.data[i * left.row + l * left.column];
-                let panel = &panel[l * panel_row..l * panel_row + columns];
-                for (sum, w) in sums.iter_mut().zip(panel) {
-                    *sum += x * w;
-                }
-            }
-            for (out, sum) in out[i * out_row..i * out_row + columns].iter_mut().zip(sums) {
-                *out = if into == Into::Add { *out + alpha * *sum } else { alpha * *sum };
-            }
+/// The safe twin of `tiles::block` and `narrow::block`.
+#[cfg(test)]
+pub(super) fn plain_block(
+    [rows, columns]: [usize; 2],
+    operands: Operands<'_>,
+    out: &mut [f32],
+    out_row: usize,
+    into: Into,
+) {
+    let Operands { left, panel, panel_row, depth, alpha } = operands;
+    for i in 0..rows {
+        for j in 0..columns {
+            let x = |l: usize| left.data[i * left.row + l * left.column];
+            let sum: f32 = (0..depth).map(|l| x(l) * panel[l * panel_row + j]).sum();
+            let old = if into == Into::Add { out[i * out_row + j] } else { 0.0 };
+            out[i * out_row + j] = old + alpha * sum;
         }
     }
 }
@@ -355,14 +347,21 @@ mod tests {
                     let operands = Operands { left, panel: &panel, panel_row: 40, depth, alpha };
                     for into in [Into::Replace, Into::Add] {
                         let mut got = vec![3.0f32; rows * 37];
-                        let mut wanted = got.clone();
+                        let (mut wanted, mut narrow) = (got.clone(), got.clone());
                         block(isa, [rows, columns], operands, &mut got, 37, into);
-                        plain_block(isa, [rows, columns], operands, &mut wanted, 37, into);
-                        for (got, wanted) in got.iter().zip(&wanted) {
-                            assert!(
-                                (got - wanted).abs() < 1e-5,
-                                "{isa:?} {rows} {columns} {depth}"
-                            );
+                        plain_block([rows, columns], operands, &mut wanted, 37, into);
+                        super::super::narrow::block(
+                            isa,
+                            [rows, columns],
+                            operands,
+                            &mut narrow,
+                            37,
+                            into,
+                        );
+                        for ((got, narrow), wanted) in got.iter().zip(&narrow).zip(&wanted) {
+                            let near = |x: &f32| (x - wanted).abs() < 1e-5;
+                            let what = format!("{isa:?} {rows} {columns} {depth}");
+                            assert!(near(got) && near(narrow), "{what}: {got}, {narrow}, {wanted}");
                         }
                     }
                 }

@@ -1,7 +1,7 @@
 //! Register tiles of f32 products on AVX-512: eight rows by two vectors of columns, every operand read in place.
 //!
-//! The safe twin is `gemm.rs` on the `gemm` crate, which is also what runs where there is no AVX-512; on the machines
-//! it was measured on, these tiles reach 95 % of what the multipliers can do.
+//! The safe twin is [`super::panels::plain_block`]; where there is no AVX-512, `narrow.rs` runs. On the machines they were
+//! measured on, these tiles reach 95 % of what the multipliers can do.
 #![cfg(target_arch = "x86_64")]
 #![expect(unsafe_code, reason = "loads and stores of vectors, argued at each block")]
 #![cfg_attr(

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use super::codes::{BLOCK, Left, Panel};
 use super::gemm::Into;
 use super::panels::WIDTH;
-use super::{Isa, tiles};
+use super::{Isa, is_wanted, tiles};
 
 /// Rows of a tile without least values: 12 sums of integers and 12 of floats fill the registers.
 const ROWS: usize = 6;
@@ -31,8 +31,11 @@ impl Vnni {
     /// The proof, if it can be had. Looked up once.
     pub(super) fn detect() -> Option<Self> {
         static FOUND: OnceLock<bool> = OnceLock::new();
-        let found =
-            || tiles::Avx512::of(Isa::detect()).is_some() && is_x86_feature_detected!("avx512vnni");
+        let found = || {
+            tiles::Avx512::of(Isa::detect()).is_some()
+                && is_x86_feature_detected!("avx512vnni")
+                && is_wanted("vnni")
+        };
         FOUND.get_or_init(found).then_some(Self(()))
     }
 }

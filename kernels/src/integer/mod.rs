@@ -25,11 +25,17 @@ mod layout;
 mod product;
 mod unpack;
 
-pub(crate) use activations::{Activations, LEAST, Row};
+pub(crate) use activations::Activations;
 pub(crate) use laid::Laid;
-pub(crate) use layout::{Layout, unit};
+pub(crate) use layout::Layout;
 pub(crate) use product::products;
-pub(crate) use unpack::{Blocks, Lanes, Panel, Quad, Unpack, one_byte, two_bytes};
+pub(crate) use unpack::{Blocks, Lanes, Panel, Quad};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use {
+    activations::{LEAST, Row},
+    layout::unit,
+    unpack::{Unpack, one_byte, two_bytes},
+};
 
 /// Rows of a matrix that stand side by side: the lanes of a register.
 pub(crate) const LANES: usize = 16;

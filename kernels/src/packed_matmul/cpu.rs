@@ -7,7 +7,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::cpu::codes::{self, BLOCK};
-use crate::cpu::gemm::{Into, Strided, Threads, has_tiles, multiply};
+use crate::cpu::gemm::{Into, Strided, Threads, multiply};
 use crate::cpu::math::dot;
 use crate::cpu::panels::{self, Term, WIDTH, with_buffer};
 use crate::cpu::{Isa, multiversion};
@@ -22,10 +22,6 @@ pub(crate) const SLAB: usize = 1 << 20;
 /// A row's numbers do not depend on how many rows there are up to this number, nor on the rows
 /// beside it; nor do they beyond it, but the two sides differ in rounding.
 pub const FEW_ROWS: usize = 8;
-
-/// Fewer weight rows than this are always multiplied as for few rows where products are not made of tiles of our own:
-/// the `gemm` crate's products of so small a size add in an order that depends on the number of rows.
-const NARROW: usize = 32;
 
 /// Weight rows that one decoding task takes.
 const TASK_ROWS: usize = 16;
@@ -96,19 +92,6 @@ fn slabs(weight: &Packed) -> impl Iterator<Item = Range<usize>> {
     (0..rows).step_by(step).map(move |from| from..(from + step).min(rows))
 }
 
-/// Calls `f` with each slab of rows, dense.
-fn for_each_slab(weight: &Packed, mut f: impl FnMut(Range<usize>, &[f32])) {
-    if let Some(dense) = weight.as_f32() {
-        return f(0..weight.rows(), dense);
-    }
-    for range in slabs(weight) {
-        with_buffer(range.len() * weight.cols(), |dense| {
-            decode(weight, range.clone(), dense);
-            f(range, dense);
-        });
-    }
-}
-
 /// Whether a product is one of integers.
 fn in_codes(weight: &Packed) -> bool {
     weight.compute() == Compute::Int8 && weight.integer_layout().is_some()
@@ -135,8 +118,7 @@ pub(crate) fn forward(
 ) -> Vec<f32> {
     let n = weight.rows();
     let mut y = vec![0.0; tokens * n];
-    let narrow = n < NARROW && !has_tiles() && !in_codes(weight);
-    if tokens > 0 && (tokens <= FEW_ROWS || narrow) {
+    if tokens > 0 && tokens <= FEW_ROWS {
         let k = weight.cols();
         for (x, y) in x.chunks(FEW_ROWS * k).zip(y.chunks_mut(FEW_ROWS * n)) {
             forward_few(x, x.len() / k, weight, y);
@@ -182,33 +164,19 @@ pub(crate) fn forward_into(
             kept.replace((rows, laid));
         });
     }
-    if has_tiles() {
-        return Low::with_panels(low, n, |low_panels| {
-            for range in slabs(weight) {
-                with_buffer(panels::count(range.len()) * k * WIDTH, |laid| {
-                    lay_rows(weight, range.clone(), laid);
-                    let main = Term::Floats {
-                        left: Strided::rows(x, k),
-                        alpha: 1.0,
-                        panels: laid,
-                        depth: k,
-                    };
-                    let beside = low_term(low, low_panels, range.start / WIDTH);
-                    let terms: Vec<Term<'_>> = beside.into_iter().chain([main]).collect();
-                    let out = &mut y[range.start..];
-                    panels::accumulate([tokens, range.len()], &terms, out, n, Into::Replace, pool);
-                });
-            }
-        });
-    }
-    for_each_slab(weight, |range, dense| {
-        let (a, b) = (Strided::rows(x, k), Strided::transposed(dense, k));
-        let out = &mut y[range.start..];
-        multiply([tokens, range.len(), k], out, n, Into::Replace, a, b, 1.0, pool);
+    Low::with_panels(low, n, |low_panels| {
+        for range in slabs(weight) {
+            with_buffer(panels::count(range.len()) * k * WIDTH, |laid| {
+                lay_rows(weight, range.clone(), laid);
+                let main =
+                    Term::Floats { left: Strided::rows(x, k), alpha: 1.0, panels: laid, depth: k };
+                let beside = low_term(low, low_panels, range.start / WIDTH);
+                let terms: Vec<Term<'_>> = beside.into_iter().chain([main]).collect();
+                let out = &mut y[range.start..];
+                panels::accumulate([tokens, range.len()], &terms, out, n, Into::Replace, pool);
+            });
+        }
     });
-    if let Some(low) = low {
-        low.add(tokens, n, y);
-    }
 }
 
 /// Rows of a matrix as columns of panels, `[panel][k][32]`.
@@ -304,34 +272,24 @@ pub(crate) fn backward_into(
             kept.replace((rows, laid));
         });
     }
-    if has_tiles() {
-        return Low::with_panels(low, k, |low_panels| {
-            let width = panels::count(k) * WIDTH;
-            for range in slabs(weight) {
-                with_buffer(range.len() * width, |laid| {
-                    // Every thread lays several parts.
-                    let deep = range.len().div_ceil(4).clamp(1, PART_ROWS);
-                    lay_columns(weight, range.clone(), deep, laid);
-                    let beside = low_term(low, low_panels, 0).filter(|_| range.start == 0);
-                    let parts = laid.chunks(deep * width).enumerate().map(|(part, panels)| {
-                        let left = Strided::rows(&dy[range.start + part * deep..], n);
-                        Term::Floats { left, alpha: 1.0, panels, depth: panels.len() / width }
-                    });
-                    let terms: Vec<Term<'_>> = beside.into_iter().chain(parts).collect();
-                    panels::accumulate([tokens, k], &terms, dx, k, into, pool);
+    Low::with_panels(low, k, |low_panels| {
+        let width = panels::count(k) * WIDTH;
+        for range in slabs(weight) {
+            with_buffer(range.len() * width, |laid| {
+                // Every thread lays several parts.
+                let deep = range.len().div_ceil(4).clamp(1, PART_ROWS);
+                lay_columns(weight, range.clone(), deep, laid);
+                let beside = low_term(low, low_panels, 0).filter(|_| range.start == 0);
+                let parts = laid.chunks(deep * width).enumerate().map(|(part, panels)| {
+                    let left = Strided::rows(&dy[range.start + part * deep..], n);
+                    Term::Floats { left, alpha: 1.0, panels, depth: panels.len() / width }
                 });
-                into = Into::Add;
-            }
-        });
-    }
-    for_each_slab(weight, |range, dense| {
-        let (a, b) = (Strided::rows(&dy[range.start..], n), Strided::rows(dense, k));
-        multiply([tokens, k, range.len()], dx, k, into, a, b, 1.0, pool);
-        into = Into::Add;
+                let terms: Vec<Term<'_>> = beside.into_iter().chain(parts).collect();
+                panels::accumulate([tokens, k], &terms, dx, k, into, pool);
+            });
+            into = Into::Add;
+        }
     });
-    if let Some(low) = low {
-        low.add(tokens, k, dx);
-    }
 }
 
 /// Columns of rows of a matrix in panels: parts of `deep` rows after each other, each `[panel][row][32]`.

@@ -3,18 +3,20 @@
 //! Each lane of a register sums one output, in the order of the groups, with one fused multiplication and addition a
 //! group: all ways give the same bits, for one row and for many.
 #![cfg_attr(
-    target_arch = "x86_64",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
     expect(unsafe_code, reason = "calls of kernels with target features, argued at each")
 )]
 
 mod avx2;
 mod direct;
+mod neon;
 mod rows;
 mod vnni;
 
 use std::ops::Range;
 use std::sync::OnceLock;
 
+use crate::cpu::is_wanted;
 use crate::cpu::team::Columns;
 use crate::integer::{Activations, BLOCK, Blocks, LANES, Lanes, Layout, Panel};
 
@@ -27,7 +29,7 @@ pub(crate) struct Dots(Way);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
-    /// Safe Rust, which is also what the compiler makes NEON of.
+    /// Safe Rust.
     Portable,
     /// Pairs of products in 16 bits.
     #[cfg(target_arch = "x86_64")]
@@ -35,13 +37,34 @@ enum Way {
     /// Four products in one instruction.
     #[cfg(target_arch = "x86_64")]
     Vnni,
+    /// Pairs of products in 16 bits.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    /// Four products in one instruction.
+    #[cfg(target_arch = "aarch64")]
+    NeonDot,
 }
 
 impl Dots {
     /// The best way on this machine.
     pub(crate) fn detect() -> Self {
         static BEST: OnceLock<Dots> = OnceLock::new();
-        *BEST.get_or_init(|| Self::available().last().unwrap_or(Self(Way::Portable)))
+        let best = || Self::available().filter(|dots| dots.is_wanted()).last();
+        *BEST.get_or_init(|| best().unwrap_or(Self(Way::Portable)))
+    }
+
+    fn is_wanted(self) -> bool {
+        is_wanted(match self.0 {
+            Way::Portable => "baseline",
+            #[cfg(target_arch = "x86_64")]
+            Way::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Way::Vnni => "vnni",
+            #[cfg(target_arch = "aarch64")]
+            Way::Neon => "neon",
+            #[cfg(target_arch = "aarch64")]
+            Way::NeonDot => "dotprod",
+        })
     }
 
     /// All ways on this machine, slowest first.
@@ -55,7 +78,12 @@ impl Dots {
                 && is_x86_feature_detected!("avx512vnni");
             [Some(Way::Portable), avx2.then_some(Way::Avx2), vnni.then_some(Way::Vnni)]
         };
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(target_arch = "aarch64")]
+        let ways = {
+            let dot = std::arch::is_aarch64_feature_detected!("dotprod");
+            [Some(Way::Portable), Some(Way::Neon), dot.then_some(Way::NeonDot)]
+        };
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         let ways = [Some(Way::Portable)];
         ways.into_iter().flatten().map(Self)
     }
@@ -120,6 +148,16 @@ impl Dots {
                     Way::Avx2 => unsafe {
                         avx2::add(layout, panel, x, first, rows.clone(), sums);
                     },
+                    // SAFETY: every machine of this architecture has NEON; sizes were checked above.
+                    #[cfg(target_arch = "aarch64")]
+                    Way::Neon => unsafe {
+                        neon::add::<false>(layout, panel, x, first, rows.clone(), sums);
+                    },
+                    // SAFETY: this way exists only where `available` found `sdot`; sizes were checked above.
+                    #[cfg(target_arch = "aarch64")]
+                    Way::NeonDot => unsafe {
+                        neon::add::<true>(layout, panel, x, first, rows.clone(), sums);
+                    },
                     _ => portable(layout, panel, x, first, rows.clone(), sums),
                 }
                 for (row, sums) in rows.zip(sums) {
@@ -132,11 +170,9 @@ impl Dots {
     /// Whether there is [`Dots::direct`]. Its bits are those of [`Dots::add`].
     pub(crate) fn reads_in_place(self) -> bool {
         match self.0 {
-            Way::Portable => false,
-            #[cfg(target_arch = "x86_64")]
-            Way::Avx2 => false,
             #[cfg(target_arch = "x86_64")]
             Way::Vnni => true,
+            _ => false,
         }
     }
 

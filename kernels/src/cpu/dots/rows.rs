@@ -1,5 +1,5 @@
-//! Rows of activations and tiles of weights as pointers, for the kernels of one architecture.
-#![cfg(target_arch = "x86_64")]
+//! Rows of activations and tiles of weights as pointers, for the kernels with intrinsics.
+#![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #![expect(unsafe_code, reason = "reads whose places the callers promise")]
 
 use super::{Activations, BLOCK, LANES, Layout, Panel};
@@ -109,6 +109,7 @@ impl Weights {
 }
 
 /// Where the sums of a few rows go: those of the tiles beside each other.
+#[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
 pub(super) struct Out {
     pub(super) at: *mut f32,
@@ -120,6 +121,7 @@ pub(super) struct Out {
     pub(super) adds: bool,
 }
 
+#[cfg(target_arch = "x86_64")]
 impl Out {
     /// From another row on.
     pub(super) fn below(self, rows: usize) -> Self {

@@ -1,0 +1,150 @@
+//! Register tiles of f32 products where there is no AVX-512: six rows by 16 columns, which are twelve registers of AVX2 or 24 of
+//! NEON, and leave room for what they are multiplied with. Loops over arrays, which the compiler makes vectors of.
+//!
+//! The safe twin is [`super::panels::plain_block`].
+#![expect(unsafe_code, reason = "reads and writes of vectors, argued at each block")]
+
+use super::gemm::Into;
+use super::panels::Operands;
+use super::{Isa, Level};
+
+/// Rows of a tile.
+const ROWS: usize = 6;
+
+/// Columns of a tile.
+const LANES: usize = 16;
+
+/// `out = alpha · left · panel` (or `out += ...`) for any number of rows and columns. Each sum is taken in the order of `depth`,
+/// whatever rows stand beside it.
+///
+/// # Panics
+///
+/// If a matrix does not fit in its slice.
+pub(super) fn block(
+    isa: Isa,
+    [rows, columns]: [usize; 2],
+    operands: Operands<'_>,
+    out: &mut [f32],
+    out_row: usize,
+    into: Into,
+) {
+    if rows == 0 || columns == 0 {
+        return;
+    }
+    let Operands { left, panel, panel_row, depth, .. } = operands;
+    assert!(left.covers(rows, depth), "left matrix is too small for [{rows}, {depth}]");
+    let last = depth.saturating_sub(1) * panel_row;
+    assert!(depth == 0 || last + columns <= panel.len(), "panel is too small");
+    assert!(out_row >= columns || rows == 1, "rows of the output overlap");
+    assert!((rows - 1) * out_row + columns <= out.len(), "output is too small");
+    let mut edge = Vec::new();
+    for column in (0..columns).step_by(LANES) {
+        let count = (columns - column).min(LANES);
+        let mut part = Operands { panel: &panel[column.min(panel.len())..], ..operands };
+        // Columns beside these are multiplied too, if there are any, and forgotten.
+        if depth > 0 && last + column + LANES > panel.len() {
+            edge.clear();
+            for row in part.panel.chunks(panel_row).take(depth) {
+                edge.extend_from_slice(&row[..count]);
+                edge.resize(edge.len().next_multiple_of(LANES), 0.0);
+            }
+            part = Operands { panel: &edge, panel_row: LANES, ..operands };
+        }
+        for first in (0..rows).step_by(ROWS) {
+            let part = Operands { left: left.below(first), ..part };
+            let out = &mut out[first * out_row + column..];
+            let shape = [(rows - first).min(ROWS), count];
+            // SAFETY: an `Isa` of a level exists only where `Isa::available` found its features. `shape[0]` rows of the left
+            // matrix and `depth` rows of 16 numbers of the panel are inside their slices, by the assertions and because
+            // what is shorter was copied.
+            unsafe {
+                match isa.level() {
+                    #[cfg(target_arch = "x86_64")]
+                    Level::Avx2 | Level::Avx512 => avx2(shape, &part, out, out_row, into),
+                    Level::Baseline => {
+                        tile_of::<{ cfg!(target_arch = "aarch64") }>(
+                            shape, &part, out, out_row, into,
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+///
+/// The machine has AVX2 and FMA; sizes as of [`tile`].
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn avx2(shape: [usize; 2], of: &Operands<'_>, out: &mut [f32], row: usize, into: Into) {
+    // SAFETY: by the caller.
+    unsafe { tile_of::<true>(shape, of, out, row, into) }
+}
+
+/// # Safety
+///
+/// Sizes as of [`tile`].
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "must be compiled for the caller's instruction set")]
+unsafe fn tile_of<const FUSED: bool>(
+    [rows, columns]: [usize; 2],
+    operands: &Operands<'_>,
+    out: &mut [f32],
+    out_row: usize,
+    into: Into,
+) {
+    let mut put = |sums: &[[f32; LANES]]| {
+        for (i, sums) in sums.iter().enumerate() {
+            for (out, sum) in out[i * out_row..][..columns].iter_mut().zip(sums) {
+                let old = if into == Into::Add { *out } else { 0.0 };
+                *out = mul_add::<FUSED>(operands.alpha, *sum, old);
+            }
+        }
+    };
+    // SAFETY: by the caller.
+    unsafe {
+        match rows {
+            1 => put(&tile::<1, FUSED>(operands)),
+            2 => put(&tile::<2, FUSED>(operands)),
+            3 => put(&tile::<3, FUSED>(operands)),
+            4 => put(&tile::<4, FUSED>(operands)),
+            5 => put(&tile::<5, FUSED>(operands)),
+            _ => put(&tile::<ROWS, FUSED>(operands)),
+        }
+    }
+}
+
+/// `a · b + c`: in one rounding where that is an instruction.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "must be compiled for the caller's instruction set")]
+fn mul_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FUSED { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// The sums of `M` rows.
+///
+/// # Safety
+///
+/// The left matrix has `M` rows of `depth` numbers, the panel `depth` rows of 16.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "must be compiled for the caller's instruction set")]
+unsafe fn tile<const M: usize, const FUSED: bool>(operands: &Operands<'_>) -> [[f32; LANES]; M] {
+    let Operands { left, panel, panel_row, depth, .. } = *operands;
+    let mut sums = [[0.0; LANES]; M];
+    let (mut left_at, mut panel_at) = (left.data.as_ptr(), panel.as_ptr());
+    for _ in 0..depth {
+        // SAFETY: 16 numbers of the panel, and one of each row of the left matrix, by the caller.
+        let right = unsafe { panel_at.cast::<[f32; LANES]>().read_unaligned() };
+        for (i, sums) in sums.iter_mut().enumerate() {
+            // SAFETY: as above.
+            let x = unsafe { *left_at.wrapping_add(i * left.row) };
+            for (sum, right) in sums.iter_mut().zip(right) {
+                *sum = mul_add::<FUSED>(x, right, *sum);
+            }
+        }
+        left_at = left_at.wrapping_add(left.column);
+        panel_at = panel_at.wrapping_add(panel_row);
+    }
+    sums
+}
