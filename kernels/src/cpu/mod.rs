@@ -54,7 +54,7 @@ mod vnni;
 
 pub use heap::keep_freed_memory;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use lookup::look_up_bytes;
+pub(crate) use {lookup::look_up_bytes, tiles::Avx512};
 
 use std::sync::OnceLock;
 
@@ -138,11 +138,14 @@ pub(crate) fn is_wanted(name: &str) -> bool {
 macro_rules! multiversion {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
-        #[expect(
-            unsafe_code,
-            clippy::allow_attributes,
-            reason = "the call into a function with target features, made only with an `Isa` that proves them"
+        #[cfg_attr(
+            target_arch = "x86_64",
+            expect(
+                unsafe_code,
+                reason = "the call into a function with target features, made only with an `Isa` that proves them"
+            )
         )]
+        #[expect(clippy::allow_attributes, reason = "whether the lint below fires depends on the body")]
         $vis fn $name(isa: $crate::cpu::Isa, $($arg: $type),*) $(-> $ret)? {
             #[allow(clippy::inline_always, reason = "the body must end up inside each wrapper")]
             #[inline(always)]

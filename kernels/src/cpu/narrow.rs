@@ -33,8 +33,7 @@ pub(super) fn block(
     }
     let Operands { left, panel, panel_row, depth, .. } = operands;
     assert!(left.covers(rows, depth), "left matrix is too small for [{rows}, {depth}]");
-    let last = depth.saturating_sub(1) * panel_row;
-    assert!(depth == 0 || last + columns <= panel.len(), "panel is too small");
+    assert!(operands.covers(columns), "panel is too small for [{depth}, {columns}]");
     assert!(out_row >= columns || rows == 1, "rows of the output overlap");
     assert!((rows - 1) * out_row + columns <= out.len(), "output is too small");
     let mut edge = Vec::new();
@@ -42,13 +41,15 @@ pub(super) fn block(
         let count = (columns - column).min(LANES);
         let mut part = Operands { panel: &panel[column.min(panel.len())..], ..operands };
         // Columns beside these are multiplied too, if there are any, and forgotten.
-        if depth > 0 && last + column + LANES > panel.len() {
+        if !operands.covers(column + LANES) {
             edge.clear();
-            for row in part.panel.chunks(panel_row).take(depth) {
-                edge.extend_from_slice(&row[..count]);
-                edge.resize(edge.len().next_multiple_of(LANES), 0.0);
+            for (at, rows) in operands.parts() {
+                for row in part.panel[at..].chunks(panel_row).take(rows) {
+                    edge.extend_from_slice(&row[..count]);
+                    edge.resize(edge.len().next_multiple_of(LANES), 0.0);
+                }
             }
-            part = Operands { panel: &edge, panel_row: LANES, ..operands };
+            part = Operands { panel: &edge, panel_row: LANES, part_rows: depth, ..operands };
         }
         for first in (0..rows).step_by(ROWS) {
             let part = Operands { left: left.below(first), ..part };
@@ -130,21 +131,24 @@ fn mul_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "must be compiled for the caller's instruction set")]
 unsafe fn tile<const M: usize, const FUSED: bool>(operands: &Operands<'_>) -> [[f32; LANES]; M] {
-    let Operands { left, panel, panel_row, depth, .. } = *operands;
+    let Operands { left, panel, panel_row, .. } = *operands;
     let mut sums = [[0.0; LANES]; M];
-    let (mut left_at, mut panel_at) = (left.data.as_ptr(), panel.as_ptr());
-    for _ in 0..depth {
-        // SAFETY: 16 numbers of the panel, and one of each row of the left matrix, by the caller.
-        let right = unsafe { panel_at.cast::<[f32; LANES]>().read_unaligned() };
-        for (i, sums) in sums.iter_mut().enumerate() {
-            // SAFETY: as above.
-            let x = unsafe { *left_at.wrapping_add(i * left.row) };
-            for (sum, right) in sums.iter_mut().zip(right) {
-                *sum = mul_add::<FUSED>(x, right, *sum);
+    let mut left_at = left.data.as_ptr();
+    for (at, rows) in operands.parts() {
+        let mut panel_at = panel.as_ptr().wrapping_add(at);
+        for _ in 0..rows {
+            // SAFETY: 16 numbers of the panel, and one of each row of the left matrix, by the caller.
+            let right = unsafe { panel_at.cast::<[f32; LANES]>().read_unaligned() };
+            for (i, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: as above.
+                let x = unsafe { *left_at.wrapping_add(i * left.row) };
+                for (sum, right) in sums.iter_mut().zip(right) {
+                    *sum = mul_add::<FUSED>(x, right, *sum);
+                }
             }
+            left_at = left_at.wrapping_add(left.column);
+            panel_at = panel_at.wrapping_add(panel_row);
         }
-        left_at = left_at.wrapping_add(left.column);
-        panel_at = panel_at.wrapping_add(panel_row);
     }
     sums
 }

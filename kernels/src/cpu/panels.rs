@@ -38,10 +38,12 @@ pub(crate) enum Term<'a> {
         left: Strided<'a>,
         /// Multiplies the product.
         alpha: f32,
-        /// `[panel][depth][32]`.
+        /// `[part][panel][part_rows][32]`; the last part may be filled to less.
         panels: &'a [f32],
         /// Terms of each sum.
         depth: usize,
+        /// Those of a part: `depth`, if there is one alone.
+        part_rows: usize,
     },
     /// `left · panels` of eight-bit codes.
     Codes {
@@ -123,13 +125,14 @@ pub(crate) fn accumulate(
             let mut into = into;
             for term in terms {
                 match *term {
-                    Term::Floats { left, alpha, panels, depth } => {
-                        let size = depth * WIDTH;
+                    Term::Floats { left, alpha, panels, depth, part_rows } => {
                         let operands = Operands {
                             left: left.below(first),
-                            panel: &panels[panel * size..(panel + 1) * size],
+                            panel: &panels[panel * part_rows * WIDTH..],
                             panel_row: WIDTH,
                             depth,
+                            part_rows,
+                            part: self::count(n) * part_rows * WIDTH,
                             alpha,
                         };
                         block(isa, [count, columns], operands, out, out_row, into);
@@ -161,8 +164,27 @@ pub(super) struct Operands<'a> {
     pub(super) panel_row: usize,
     /// Terms of each sum.
     pub(super) depth: usize,
+    /// Rows of the panel up to which they are [`Operands::panel_row`] apart: then another part of it begins.
+    pub(super) part_rows: usize,
+    /// Distance between parts of the panel.
+    pub(super) part: usize,
     /// Multiplies each sum.
     pub(super) alpha: f32,
+}
+
+impl Operands<'_> {
+    /// The panel's parts: where each begins, and its rows.
+    pub(super) fn parts(&self) -> impl Iterator<Item = (usize, usize)> {
+        let &Self { depth, part_rows, part, .. } = self;
+        let parts = (0..depth).step_by(part_rows.max(1)).enumerate();
+        parts.map(move |(at, from)| (at * part, part_rows.min(depth - from)))
+    }
+
+    /// Whether every part has rows of so many columns.
+    pub(super) fn covers(&self, columns: usize) -> bool {
+        self.parts()
+            .all(|(at, rows)| at + (rows - 1) * self.panel_row + columns <= self.panel.len())
+    }
 }
 
 /// `out = alpha · left · panel` (or `out += ...`) for at most [`WIDTH`] columns and any number of rows.
@@ -190,11 +212,13 @@ pub(super) fn plain_block(
     out_row: usize,
     into: Into,
 ) {
-    let Operands { left, panel, panel_row, depth, alpha } = operands;
+    let Operands { left, panel, panel_row, alpha, .. } = operands;
     for i in 0..rows {
         for j in 0..columns {
             let x = |l: usize| left.data[i * left.row + l * left.column];
-            let sum: f32 = (0..depth).map(|l| x(l) * panel[l * panel_row + j]).sum();
+            let places =
+                operands.parts().flat_map(|(at, rows)| (0..rows).map(move |l| at + l * panel_row));
+            let sum: f32 = places.enumerate().map(|(l, at)| x(l) * panel[at + j]).sum();
             let old = if into == Into::Add { out[i * out_row + j] } else { 0.0 };
             out[i * out_row + j] = old + alpha * sum;
         }
@@ -274,7 +298,7 @@ pub(super) fn multiply(
                 if depth > 0 {
                     lay_all(b, [depth, width], panels, threads);
                 }
-                let term = Term::Floats { left: a, alpha, panels, depth };
+                let term = Term::Floats { left: a, alpha, panels, depth, part_rows: depth };
                 accumulate([m, width], &[term], &mut out[from..], out_row, into, threads);
             });
             into = Into::Add;
@@ -300,6 +324,8 @@ fn few_rows(
         panel: b.beyond(panel * WIDTH).data,
         panel_row: b.row,
         depth: k,
+        part_rows: k,
+        part: 0,
         alpha,
     };
     let columns = |panel: usize| WIDTH.min(n - panel * WIDTH);
@@ -341,11 +367,25 @@ mod tests {
             {
                 for (row, column) in [(depth.max(1) + 3, 1), (1, rows)] {
                     let x = noise(rows * (depth + 3) + depth * rows);
-                    let panel = noise(depth.max(1) * 40);
+                    let panel = noise(depth.max(1) * 40 + 700);
                     let left = Strided { data: &x, row, column };
                     let alpha = 0.5;
-                    let operands = Operands { left, panel: &panel, panel_row: 40, depth, alpha };
-                    for into in [Into::Replace, Into::Add] {
+                    let whole = Operands {
+                        left,
+                        panel: &panel,
+                        panel_row: 40,
+                        depth,
+                        part_rows: depth,
+                        part: 0,
+                        alpha,
+                    };
+                    let parts = Operands { panel_row: 32, part_rows: 20, part: 700, ..whole };
+                    for (into, operands) in [
+                        (Into::Replace, whole),
+                        (Into::Add, whole),
+                        (Into::Replace, parts),
+                        (Into::Add, parts),
+                    ] {
                         let mut got = vec![3.0f32; rows * 37];
                         let (mut wanted, mut narrow) = (got.clone(), got.clone());
                         block(isa, [rows, columns], operands, &mut got, 37, into);

@@ -9,27 +9,22 @@
 
 use std::arch::x86_64::*;
 
-use super::Isa;
 use super::tiles::Avx512;
 use crate::integer::{BLOCK, LEAST, Row};
 
-/// Rounds one row. False, and nothing done, without AVX-512.
+/// Rounds one row.
 ///
 /// # Panics
 ///
 /// If the row's parts do not fit together: a bug in the caller.
-pub(crate) fn row(isa: Isa, x: &[f32], row: &mut Row<'_>) -> bool {
-    if Avx512::of(isa).is_none() {
-        return false;
-    }
+pub(crate) fn row(_: Avx512, x: &[f32], mut row: Row<'_>) {
     let blocks = x.len().div_ceil(BLOCK);
     assert_eq!(row.codes.len(), blocks * BLOCK, "codes of {} values", x.len());
     assert!(row.scales.len() == blocks && row.sums.len() == blocks, "a scale for each block");
     assert_eq!(row.shares.len(), blocks, "a share for each block");
     assert!(row.half_sums.len() == 2 * blocks && row.half_shares.len() == 2 * blocks, "halves");
     // SAFETY: `Avx512` proves the instruction set, and the assertions the sizes.
-    unsafe { all(x, row) };
-    true
+    unsafe { all(x, &mut row) };
 }
 
 /// # Safety

@@ -273,6 +273,7 @@ impl Columns<'_> {
 
     /// Where the columns' part of the matrix's row `row` begins, and how far its rows are apart. Of each row that was lent
     /// [`Columns::len`] numbers may be read and written there, while `self` is borrowed.
+    #[cfg(target_arch = "x86_64")]
     pub(super) fn start(&mut self, row: usize) -> (*mut f32, usize) {
         assert!(self.rows.contains(&row), "a row that was lent");
         (self.all.get().wrapping_add(row * self.width + self.columns.start), self.width)

@@ -20,11 +20,11 @@ pub(super) const ROWS: usize = 8;
 
 /// Proof that this machine has AVX-512.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Avx512(());
+pub(crate) struct Avx512(());
 
 impl Avx512 {
     /// The proof, if an instruction set is it.
-    pub(super) fn of(isa: Isa) -> Option<Self> {
+    pub(crate) fn of(isa: Isa) -> Option<Self> {
         (isa.level() == Level::Avx512).then_some(Self(()))
     }
 }
@@ -44,14 +44,13 @@ pub(super) fn block(
     into: Into,
 ) {
     let Avx512(()) = avx512;
-    let Operands { left, panel, panel_row, depth, alpha } = operands;
+    let Operands { left, panel, panel_row, depth, part_rows, part, alpha } = operands;
     if rows == 0 || columns == 0 {
         return;
     }
     assert!(columns <= WIDTH, "a tile has {WIDTH} columns");
     assert!(left.covers(rows, depth), "left matrix is too small for [{rows}, {depth}]");
-    let panel_matrix = Strided::rows(panel, panel_row);
-    assert!(panel_matrix.covers(depth, columns), "panel is too small for [{depth}, {columns}]");
+    assert!(operands.covers(columns), "panel is too small for [{depth}, {columns}]");
     assert!(out_row >= columns || rows == 1, "rows of the output overlap");
     assert!((rows - 1) * out_row + columns <= out.len(), "output is too small");
     let target = out.as_mut_ptr();
@@ -62,6 +61,8 @@ pub(super) fn block(
         panel: panel.as_ptr(),
         panel_row,
         depth,
+        part_rows,
+        part,
         alpha,
         masks: masks(columns),
         out: target.wrapping_add(first * out_row),
@@ -97,6 +98,8 @@ struct Place {
     panel: *const f32,
     panel_row: usize,
     depth: usize,
+    part_rows: usize,
+    part: usize,
     alpha: f32,
     masks: [u16; 2],
     out: *mut f32,
@@ -136,22 +139,29 @@ unsafe fn tile<const M: usize, const V: usize>(place: &Place) {
     let mut sums = [[_mm512_setzero_ps(); V]; M];
     let mut left: [*const f32; M] =
         std::array::from_fn(|i| place.left.wrapping_add(i * place.left_row));
-    let mut panel = place.panel;
-    for _ in 0..place.depth {
-        let mut right = [_mm512_setzero_ps(); V];
-        for (v, right) in right.iter_mut().enumerate() {
-            // SAFETY: masked lanes are inside the panel, as the caller promises.
-            *right = unsafe { _mm512_maskz_loadu_ps(place.masks[v], panel.wrapping_add(16 * v)) };
-        }
-        for (sums, left) in sums.iter_mut().zip(&mut left) {
-            // SAFETY: one element of a row of the left matrix, as the caller promises.
-            let x = _mm512_set1_ps(unsafe { **left });
-            *left = left.wrapping_add(place.left_column);
-            for (sum, right) in sums.iter_mut().zip(right) {
-                *sum = _mm512_fmadd_ps(x, right, *sum);
+    let (mut part, mut depth) = (place.panel, place.depth);
+    while depth > 0 {
+        let rows = depth.min(place.part_rows);
+        let mut panel = part;
+        for _ in 0..rows {
+            let mut right = [_mm512_setzero_ps(); V];
+            for (v, right) in right.iter_mut().enumerate() {
+                // SAFETY: masked lanes are inside the panel, as the caller promises.
+                *right =
+                    unsafe { _mm512_maskz_loadu_ps(place.masks[v], panel.wrapping_add(16 * v)) };
             }
+            for (sums, left) in sums.iter_mut().zip(&mut left) {
+                // SAFETY: one element of a row of the left matrix, as the caller promises.
+                let x = _mm512_set1_ps(unsafe { **left });
+                *left = left.wrapping_add(place.left_column);
+                for (sum, right) in sums.iter_mut().zip(right) {
+                    *sum = _mm512_fmadd_ps(x, right, *sum);
+                }
+            }
+            panel = panel.wrapping_add(place.panel_row);
         }
-        panel = panel.wrapping_add(place.panel_row);
+        part = part.wrapping_add(place.part);
+        depth -= rows;
     }
     let alpha = _mm512_set1_ps(place.alpha);
     for (i, sums) in sums.into_iter().enumerate() {

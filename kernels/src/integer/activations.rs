@@ -41,10 +41,10 @@ pub(crate) struct Row<'a> {
     pub(crate) shares: &'a mut [f32],
 }
 
-fn round_row(isa: Isa, x: &[f32], mut row: Row<'_>) {
+fn round_row(isa: Isa, x: &[f32], row: Row<'_>) {
     #[cfg(target_arch = "x86_64")]
-    if crate::cpu::round::row(isa, x, &mut row) {
-        return;
+    if let Some(avx512) = crate::cpu::Avx512::of(isa) {
+        return crate::cpu::round::row(avx512, x, row);
     }
     plain_row(isa, x, row);
 }

@@ -81,7 +81,8 @@ fn one_strip(
         let sums = &mut sums[..x.rows];
         for tile in columns.start / LANES..last {
             laid.scales(tile, 0..laid.blocks(), apart);
-            dots.direct(layout, laid.tile(tile, 0..laid.blocks()), apart, x, 0..x.rows, sums);
+            let place = (laid.tile(tile, 0..laid.blocks()), apart.as_slice());
+            dots.direct(layout, place, x, 0..x.rows, sums);
             let from = tile * LANES - columns.start;
             let width = LANES.min(columns.len() - from);
             for (row, sums) in sums.iter().enumerate() {

@@ -26,8 +26,11 @@ pub const FEW_ROWS: usize = 8;
 /// Weight rows that one decoding task takes.
 const TASK_ROWS: usize = 16;
 
-/// Most weight rows in one part of a sum over them.
+/// Most weight rows that one task lays in panels for a sum over them.
 const PART_ROWS: usize = 96;
+
+/// Most weight rows in one part of a sum over them that stays in registers: longer ones round more.
+const DEEP: usize = 1024;
 
 thread_local! {
     /// Codes of activations and of weights, kept between calls.
@@ -69,7 +72,13 @@ impl Low<'_> {
 fn low_term<'a>(low: Option<&Low<'a>>, laid: &'a [f32], first: usize) -> Option<Term<'a>> {
     let low = low.filter(|low| low.rank > 0)?;
     let (left, depth) = (Strided::rows(low.left, low.rank), low.rank);
-    Some(Term::Floats { left, alpha: low.scale, panels: &laid[first * depth * WIDTH..], depth })
+    Some(Term::Floats {
+        left,
+        alpha: low.scale,
+        panels: &laid[first * depth * WIDTH..],
+        depth,
+        part_rows: depth,
+    })
 }
 
 /// Decodes rows on all threads.
@@ -88,8 +97,16 @@ pub(super) fn slab_rows(cols: usize) -> usize {
 
 /// Slabs of rows.
 fn slabs(weight: &Packed) -> impl Iterator<Item = Range<usize>> {
-    let (rows, step) = (weight.rows(), slab_rows(weight.cols()));
-    (0..rows).step_by(step).map(move |from| from..(from + step).min(rows))
+    ranges(weight.rows(), slab_rows(weight.cols()))
+}
+
+/// Slabs for a sum over rows, twice as large: all outputs are read and written for each.
+fn deep_slabs(weight: &Packed) -> impl Iterator<Item = Range<usize>> {
+    ranges(weight.rows(), 2 * slab_rows(weight.cols()))
+}
+
+fn ranges(end: usize, step: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..end).step_by(step).map(move |from| from..(from + step).min(end))
 }
 
 /// Whether a product is one of integers.
@@ -168,8 +185,13 @@ pub(crate) fn forward_into(
         for range in slabs(weight) {
             with_buffer(panels::count(range.len()) * k * WIDTH, |laid| {
                 lay_rows(weight, range.clone(), laid);
-                let main =
-                    Term::Floats { left: Strided::rows(x, k), alpha: 1.0, panels: laid, depth: k };
+                let main = Term::Floats {
+                    left: Strided::rows(x, k),
+                    alpha: 1.0,
+                    panels: laid,
+                    depth: k,
+                    part_rows: k,
+                };
                 let beside = low_term(low, low_panels, range.start / WIDTH);
                 let terms: Vec<Term<'_>> = beside.into_iter().chain([main]).collect();
                 let out = &mut y[range.start..];
@@ -274,17 +296,22 @@ pub(crate) fn backward_into(
     }
     Low::with_panels(low, k, |low_panels| {
         let width = panels::count(k) * WIDTH;
-        for range in slabs(weight) {
-            with_buffer(range.len() * width, |laid| {
-                // Every thread lays several parts.
-                let deep = range.len().div_ceil(4).clamp(1, PART_ROWS);
-                lay_columns(weight, range.clone(), deep, laid);
+        for range in deep_slabs(weight) {
+            let depth = range.len();
+            // Every thread lays several parts.
+            let part_rows = depth.div_ceil(4).clamp(1, PART_ROWS);
+            let part = part_rows * width;
+            with_buffer(depth.div_ceil(part_rows) * part, |panels| {
+                lay_columns(weight, range.clone(), part_rows, panels);
                 let beside = low_term(low, low_panels, 0).filter(|_| range.start == 0);
-                let parts = laid.chunks(deep * width).enumerate().map(|(part, panels)| {
-                    let left = Strided::rows(&dy[range.start + part * deep..], n);
-                    Term::Floats { left, alpha: 1.0, panels, depth: panels.len() / width }
+                let parts = DEEP / part_rows;
+                let sums = panels.chunks(parts * part).enumerate().map(|(at, panels)| {
+                    let first = at * parts * part_rows;
+                    let left = Strided::rows(&dy[range.start + first..], n);
+                    let depth = (parts * part_rows).min(depth - first);
+                    Term::Floats { left, alpha: 1.0, panels, depth, part_rows }
                 });
-                let terms: Vec<Term<'_>> = beside.into_iter().chain(parts).collect();
+                let terms: Vec<Term<'_>> = beside.into_iter().chain(sums).collect();
                 panels::accumulate([tokens, k], &terms, dx, k, into, pool);
             });
             into = Into::Add;
@@ -292,15 +319,15 @@ pub(crate) fn backward_into(
     });
 }
 
-/// Columns of rows of a matrix in panels: parts of `deep` rows after each other, each `[panel][row][32]`.
-fn lay_columns(weight: &Packed, rows: Range<usize>, deep: usize, laid: &mut [f32]) {
+/// Columns of rows of a matrix in panels, `[part][panel][part_rows][32]`.
+fn lay_columns(weight: &Packed, rows: Range<usize>, part_rows: usize, panels: &mut [f32]) {
     let (isa, k) = (Isa::detect(), weight.cols());
-    let width = panels::count(k) * WIDTH;
-    laid.par_chunks_mut(deep * width).enumerate().for_each(|(part, laid)| {
-        let from = rows.start + part * deep;
-        let count = laid.len() / width;
+    let part = panels::count(k) * part_rows * WIDTH;
+    panels.par_chunks_exact_mut(part).enumerate().for_each(|(index, panels)| {
+        let from = rows.start + index * part_rows;
+        let count = part_rows.min(rows.end - from);
         let mut lay = |dense: &[f32]| {
-            for (panel, laid) in laid.chunks_exact_mut(count * WIDTH).enumerate() {
+            for (panel, laid) in panels.chunks_exact_mut(part_rows * WIDTH).enumerate() {
                 let first = panel * WIDTH;
                 panels::lay(isa, Strided::rows(&dense[first..], k), [count, k - first], laid);
             }

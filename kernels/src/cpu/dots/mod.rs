@@ -185,13 +185,11 @@ impl Dots {
     pub(crate) fn direct(
         self,
         layout: Layout,
-        tile: Blocks<'_>,
-        apart: &[Lanes],
+        (tile, apart): (Blocks<'_>, &[Lanes]),
         x: &Activations,
         rows: Range<usize>,
         sums: &mut [Lanes],
     ) {
-        assert!(self.reads_in_place(), "{self:?} does not read in place");
         let blocks = x.blocks * BLOCK / layout.len;
         check(x);
         assert!(rows.end <= x.rows && sums.len() == rows.len(), "a sum for each row");
@@ -200,7 +198,7 @@ impl Dots {
             // SAFETY: this way exists only where `available` found its features; sizes were checked above.
             #[cfg(target_arch = "x86_64")]
             Way::Vnni => unsafe { direct::sums(layout, (tile, apart), x, rows, sums) },
-            _ => unreachable!("only one way reads in place"),
+            _ => unreachable!("{self:?} does not read in place, with {} scales apart", apart.len()),
         }
     }
 }

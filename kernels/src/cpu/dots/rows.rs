@@ -2,7 +2,9 @@
 #![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #![expect(unsafe_code, reason = "reads whose places the callers promise")]
 
-use super::{Activations, BLOCK, LANES, Layout, Panel};
+#[cfg(target_arch = "x86_64")]
+use super::LANES;
+use super::{Activations, BLOCK, Layout, Panel};
 
 /// Activations from one row and block on. Groups are of 32 values, `QUADS` 8, or of 16, `QUADS` 4.
 #[derive(Clone, Copy)]
