@@ -26,6 +26,9 @@ pub(super) trait Form {
     /// Whether a code stands for two bytes.
     const TWO_BYTES: bool = false;
 
+    /// Whether each group loads its words anew: kept for the groups to come, they would crowd others out of the registers.
+    const LOADS_ANEW: bool = false;
+
     /// Codes `4·quad..` of a group, each in a byte.
     ///
     /// # Safety
@@ -42,12 +45,23 @@ pub(super) trait Form {
         [codes; 2]
     }
 
-    /// Scale and least value of a group, if they lie in the block.
+    /// What the scales and least values of a block's groups are multiples of, if there is such a thing.
+    ///
+    /// # Safety
+    ///
+    /// The machine has AVX-512 BW; `meta` leads to a block's scales.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    unsafe fn units(_meta: *const u8) -> [__m512; 2] {
+        [_mm512_setzero_ps(); 2]
+    }
+
+    /// Scale and least value of a group, if they lie in the block; `units` are those of the block.
     ///
     /// # Safety
     ///
     /// The machine has AVX-512 BW; `meta` leads to a block's scales, which are not apart, and the group is inside.
-    unsafe fn factors(meta: *const u8, group: usize) -> [__m512; 2];
+    unsafe fn factors(units: [__m512; 2], meta: *const u8, group: usize) -> [__m512; 2];
 }
 
 /// A register of codes.
@@ -93,27 +107,35 @@ unsafe fn halves<const MINS: bool>(meta: *const u8) -> [__m512; 2] {
     }
 }
 
+/// A block's scale, and its least value if there is one, which is subtracted.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn block_units<const MINS: bool>(meta: *const u8) -> [__m512; 2] {
+    // SAFETY: by the caller.
+    let [scale, min] = unsafe { halves::<MINS>(meta) };
+    [scale, _mm512_mul_ps(min, _mm512_set1_ps(-1.0))]
+}
+
 /// Scale and least value of a group in multiples of the block's, six bits each.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn six_bits(meta: *const u8, group: usize) -> [__m512; 2] {
+unsafe fn six_bits(units: [__m512; 2], meta: *const u8, group: usize) -> [__m512; 2] {
     // SAFETY: by the caller.
     unsafe {
         let scale = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes(meta, 4 + group)));
         let min = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes(meta, 12 + group)));
-        let least = _mm512_mul_ps(half(meta, 1), _mm512_set1_ps(-1.0));
-        [_mm512_mul_ps(half(meta, 0), scale), _mm512_mul_ps(least, min)]
+        [_mm512_mul_ps(units[0], scale), _mm512_mul_ps(units[1], min)]
     }
 }
 
 /// The scale of a group in multiples of the block's, a signed byte.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn signed_byte(meta: *const u8, group: usize) -> [__m512; 2] {
+unsafe fn signed_byte([unit, _]: [__m512; 2], meta: *const u8, group: usize) -> [__m512; 2] {
     // SAFETY: by the caller.
     unsafe {
         let scale = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes(meta, 2 + group)));
-        [_mm512_mul_ps(half(meta, 0), scale), _mm512_setzero_ps()]
+        [_mm512_mul_ps(unit, scale), _mm512_setzero_ps()]
     }
 }
 
@@ -135,7 +157,7 @@ impl<const MINS: bool> Form for Nibbles<MINS> {
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn factors(meta: *const u8, _group: usize) -> [__m512; 2] {
+    unsafe fn factors(_: [__m512; 2], meta: *const u8, _group: usize) -> [__m512; 2] {
         // SAFETY: inside the block, by the caller.
         unsafe { halves::<MINS>(meta) }
     }
@@ -169,7 +191,7 @@ impl Form for Levels {
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn factors(meta: *const u8, _group: usize) -> [__m512; 2] {
+    unsafe fn factors(_: [__m512; 2], meta: *const u8, _group: usize) -> [__m512; 2] {
         // SAFETY: inside the block, by the caller.
         unsafe { halves::<false>(meta) }
     }
@@ -195,7 +217,7 @@ impl Form for Powers {
     /// As `mxfp4::half_scale`.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn factors(meta: *const u8, _group: usize) -> [__m512; 2] {
+    unsafe fn factors(_: [__m512; 2], meta: *const u8, _group: usize) -> [__m512; 2] {
         // SAFETY: inside the block, by the caller.
         let exponents = _mm512_cvtepu8_epi32(unsafe { bytes(meta, 0) });
         let normal = _mm512_slli_epi32::<23>(_mm512_sub_epi32(exponents, _mm512_set1_epi32(1)));
@@ -227,7 +249,7 @@ impl<const MINS: bool> Form for Fives<MINS> {
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn factors(meta: *const u8, _group: usize) -> [__m512; 2] {
+    unsafe fn factors(_: [__m512; 2], meta: *const u8, _group: usize) -> [__m512; 2] {
         // SAFETY: inside the block, by the caller.
         unsafe { halves::<MINS>(meta) }
     }
@@ -252,7 +274,7 @@ impl<const IS_APART: bool> Form for Bytes<IS_APART> {
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn factors(meta: *const u8, _group: usize) -> [__m512; 2] {
+    unsafe fn factors(_: [__m512; 2], meta: *const u8, _group: usize) -> [__m512; 2] {
         // SAFETY: inside the block, by the caller.
         unsafe { halves::<false>(meta) }
     }
@@ -287,7 +309,7 @@ impl<const IS_NF4: bool, const IS_APART: bool> Form for Pairs<IS_NF4, IS_APART> 
     /// A number in f32, its bytes apart.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn factors(meta: *const u8, _group: usize) -> [__m512; 2] {
+    unsafe fn factors(_: [__m512; 2], meta: *const u8, _group: usize) -> [__m512; 2] {
         // SAFETY: inside the block, by the caller.
         let byte = |at| _mm512_cvtepu8_epi32(unsafe { bytes(meta, at) });
         let low = _mm512_or_si512(byte(0), _mm512_slli_epi32::<8>(byte(1)));
@@ -315,9 +337,16 @@ impl Form for FourK {
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn factors(meta: *const u8, group: usize) -> [__m512; 2] {
+    unsafe fn units(meta: *const u8) -> [__m512; 2] {
         // SAFETY: inside the block, by the caller.
-        unsafe { six_bits(meta, group) }
+        unsafe { block_units::<true>(meta) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    unsafe fn factors(units: [__m512; 2], meta: *const u8, group: usize) -> [__m512; 2] {
+        // SAFETY: inside the block, by the caller.
+        unsafe { six_bits(units, meta, group) }
     }
 }
 
@@ -342,9 +371,16 @@ impl Form for FiveK {
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn factors(meta: *const u8, group: usize) -> [__m512; 2] {
+    unsafe fn units(meta: *const u8) -> [__m512; 2] {
         // SAFETY: inside the block, by the caller.
-        unsafe { six_bits(meta, group) }
+        unsafe { block_units::<true>(meta) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    unsafe fn factors(units: [__m512; 2], meta: *const u8, group: usize) -> [__m512; 2] {
+        // SAFETY: inside the block, by the caller.
+        unsafe { six_bits(units, meta, group) }
     }
 }
 
@@ -371,9 +407,16 @@ impl Form for SixK {
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn factors(meta: *const u8, group: usize) -> [__m512; 2] {
+    unsafe fn units(meta: *const u8) -> [__m512; 2] {
         // SAFETY: inside the block, by the caller.
-        unsafe { signed_byte(meta, group) }
+        unsafe { block_units::<false>(meta) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    unsafe fn factors(units: [__m512; 2], meta: *const u8, group: usize) -> [__m512; 2] {
+        // SAFETY: inside the block, by the caller.
+        unsafe { signed_byte(units, meta, group) }
     }
 }
 
@@ -385,6 +428,7 @@ impl Form for ThreeK {
     const META: usize = 18;
     const GROUPS: usize = 16;
     const MINS: bool = false;
+    const LOADS_ANEW: bool = true;
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
@@ -400,9 +444,16 @@ impl Form for ThreeK {
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn factors(meta: *const u8, group: usize) -> [__m512; 2] {
+    unsafe fn units(meta: *const u8) -> [__m512; 2] {
         // SAFETY: inside the block, by the caller.
-        unsafe { signed_byte(meta, group) }
+        unsafe { block_units::<false>(meta) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    unsafe fn factors(units: [__m512; 2], meta: *const u8, group: usize) -> [__m512; 2] {
+        // SAFETY: inside the block, by the caller.
+        unsafe { signed_byte(units, meta, group) }
     }
 }
 
@@ -427,14 +478,20 @@ impl Form for TwoK {
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn factors(meta: *const u8, group: usize) -> [__m512; 2] {
+    unsafe fn units(meta: *const u8) -> [__m512; 2] {
+        // SAFETY: inside the block, by the caller.
+        unsafe { block_units::<true>(meta) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    unsafe fn factors(units: [__m512; 2], meta: *const u8, group: usize) -> [__m512; 2] {
         // SAFETY: inside the block, by the caller.
         unsafe {
             let codes = _mm512_cvtepu8_epi32(bytes(meta, 4 + group));
             let scale = _mm512_cvtepi32_ps(_mm512_and_si512(codes, _mm512_set1_epi32(15)));
             let min = _mm512_cvtepi32_ps(_mm512_srli_epi32::<4>(codes));
-            let least = _mm512_mul_ps(half(meta, 1), _mm512_set1_ps(-1.0));
-            [_mm512_mul_ps(half(meta, 0), scale), _mm512_mul_ps(least, min)]
+            [_mm512_mul_ps(units[0], scale), _mm512_mul_ps(units[1], min)]
         }
     }
 }

@@ -13,6 +13,7 @@ mod forms;
 
 use std::arch::x86_64::*;
 use std::ops::Range;
+use std::sync::atomic::{Ordering, compiler_fence};
 
 use self::forms::{
     Bytes, FiveK, Fives, Form, FourK, Levels, Nibbles, Pairs, Powers, SixK, ThreeK, TwoK,
@@ -118,10 +119,13 @@ unsafe fn kernel<F: Form, const M: usize, const QUADS: usize>(
         let (first, in_unit) = (block - block % unit, block % unit);
         let whole = unit.min(tile.bytes.len() / size - first);
         let start = tile.bytes.as_ptr().wrapping_add(first * size);
+        let meta = start.wrapping_add(whole * code_bytes + in_unit * meta_bytes);
         let here = Here {
             codes: start.wrapping_add(in_unit * code_bytes),
-            meta: start.wrapping_add(whole * code_bytes + in_unit * meta_bytes),
+            meta,
             apart: apart.as_ptr(),
+            // SAFETY: the block is whole and inside the tile, by the caller.
+            units: unsafe { F::units(meta) },
             first: block * F::GROUPS,
         };
         // What is fetched ahead changes nothing, wherever it leads. Lines are asked for evenly: many at once would wait for each other.
@@ -153,6 +157,8 @@ unsafe fn kernel<F: Form, const M: usize, const QUADS: usize>(
 struct Here {
     codes: *const u8,
     meta: *const u8,
+    /// What its scales are multiples of.
+    units: [__m512; 2],
     /// Scales of all groups, if the blocks hold none.
     apart: *const Lanes,
     /// The block's first group.
@@ -175,6 +181,9 @@ unsafe fn group<F: Form, const M: usize, const QUADS: usize, const GROUP: usize>
         _mm_prefetch::<_MM_HINT_T0>(here.codes.wrapping_add(ahead::<F>() + 64 * line).cast());
     }
     let at = here.first + GROUP;
+    if F::LOADS_ANEW {
+        compiler_fence(Ordering::SeqCst);
+    }
     // SAFETY: by the caller.
     unsafe {
         // Two sums each: of the two bytes of a value, or so that one product does not wait for the one before.
@@ -203,7 +212,7 @@ unsafe fn group<F: Form, const M: usize, const QUADS: usize, const GROUP: usize>
         let [scales, mins] = if F::IS_APART {
             [_mm512_loadu_ps(here.apart.add(at).cast()), _mm512_setzero_ps()]
         } else {
-            F::factors(here.meta, GROUP)
+            F::factors(here.units, here.meta, GROUP)
         };
         for (i, (sum, [a, b])) in sums.iter_mut().zip(whole).enumerate() {
             let both = _mm512_mul_ps(scales, _mm512_set1_ps(x.scale(i, at)));
