@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# The whole table beside the rivals, from a fresh clone: installs them, fetches the models, builds `ft`, measures.
+# About 45 minutes of a quiet machine, and as long again the first time.
+#
+#   bash bench/table.sh [VENV] [MODELS]     default: .venv and models, in the repository
+set -euo pipefail
+cd "$(dirname "$0")/.."
+venv=${1:-.venv}
+models=${2:-models}
+bash tests/interop/setup.sh "$venv" "$models"
+cargo build --release
+"$venv/bin/python" bench/train.py --models "$models"
+"$venv/bin/python" bench/inference.py --models "$models"
