@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# The whole table beside the rivals, from a fresh clone: installs them, fetches the models, builds `ft`, measures.
+# Training and inference beside the rivals, from a fresh clone: installs them, fetches the models, builds `ft`, measures.
 # About 45 minutes of a quiet machine, and as long again the first time.
 #
-#   bash bench/table.sh [VENV] [MODELS]     default: .venv and models, in the repository
+#   bash bench/table.sh [VENV] [MODELS]     default: .venv and models; both from the repository's root
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${1:-.venv}
 models=${2:-models}
 bash tests/interop/setup.sh "$venv" "$models"
+unset FT
 cargo build --release
 "$venv/bin/python" bench/train.py --models "$models"
 "$venv/bin/python" bench/inference.py --models "$models"

@@ -5,8 +5,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=aarch64-unknown-linux-gnu
-for program in aarch64-linux-gnu-gcc qemu-aarch64; do
-    command -v "$program" >/dev/null || { echo "install gcc-aarch64-linux-gnu, libc6-dev-arm64-cross and qemu-user: no $program" >&2; exit 1; }
+for program in rustup aarch64-linux-gnu-gcc qemu-aarch64; do
+    if ! command -v "$program" >/dev/null; then
+        echo "no $program: see the first lines of $0" >&2
+        exit 1
+    fi
 done
 rustup target add "$target"
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc

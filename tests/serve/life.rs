@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::server::{Answer, CHAT, Server, chat, long_stream, place, read, said};
+use crate::server::{Answer, CHAT, Server, chat, long_stream, place, read, request, said};
 
 #[test]
 fn whoever_hangs_up_frees_a_slot_and_the_log_says_so() {
@@ -37,15 +37,10 @@ fn a_server_that_is_told_to_stop_finishes_what_it_began_and_the_log_is_whole() {
         let address = server.address.clone();
         let asks: Vec<_> = (0..8)
             .map(|_| {
-                let (address, body) = (address.clone(), long.to_string());
+                let (address, request) = (address.clone(), request(CHAT, &long));
                 scope.spawn(move || {
                     let mut stream = TcpStream::connect(address).unwrap();
-                    let head = format!(
-                        "POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
-                         Content-Length: {}\r\n\r\n{body}",
-                        body.len()
-                    );
-                    stream.write_all(head.as_bytes()).unwrap();
+                    stream.write_all(request.as_bytes()).unwrap();
                     read(stream)
                 })
             })

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::server::{Answer, CHAT, Server, chat, long_stream, place, read, said};
+use crate::server::{Answer, CHAT, Server, chat, long_stream, place, read, request, said};
 
 #[test]
 fn too_much_is_refused_and_nobody_else_waits_for_it() {
@@ -119,8 +119,10 @@ fn what_is_no_http_is_refused_and_harms_nobody() {
 fn a_stream_that_is_torn_at_any_place_frees_its_slot() {
     let place = place();
     let server = Server::start(&place, &["--slots", "2"]);
-    let request = long_stream(200);
-    for bytes in [0, 1, 40, 200, 900] {
+    let talk = request(CHAT, &chat(&json!({"max_tokens": 200, "stream": true, "temperature": 1})));
+    let long = long_stream(200);
+    // However short the answer is, its head and first event are longer than 200 bytes.
+    for (request, bytes) in [(&talk, 0), (&talk, 1), (&talk, 40), (&talk, 200), (&long, 900)] {
         let mut stream = server.connect();
         stream.write_all(request.as_bytes()).unwrap();
         stream.read_exact(&mut vec![0; bytes]).unwrap();

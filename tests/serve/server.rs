@@ -171,15 +171,20 @@ pub(crate) fn said(answer: &Answer) -> String {
 
 pub(crate) const CHAT: &str = "/v1/chat/completions";
 
-/// A request whose answer streams on for `tokens`, whatever the model says.
-pub(crate) fn long_stream(tokens: u32) -> String {
-    let body = json!({
-        "prompt": "say 1", "max_tokens": tokens, "stream": true, "temperature": 1, "ignore_eos": true,
-    });
-    let (path, body) = ("/v1/completions", body.to_string());
+/// A request of JSON as bytes on the wire.
+pub(crate) fn request(path: &str, body: &Value) -> String {
+    let body = body.to_string();
     let length = body.len();
     format!(
         "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
          Content-Length: {length}\r\n\r\n{body}"
     )
+}
+
+/// A request whose answer streams on for `tokens`, whatever the model says.
+pub(crate) fn long_stream(tokens: u32) -> String {
+    let body = json!({
+        "prompt": "say 1", "max_tokens": tokens, "stream": true, "temperature": 1, "ignore_eos": true,
+    });
+    request("/v1/completions", &body)
 }

@@ -129,7 +129,8 @@ pub(crate) fn is_wanted(name: &str) -> bool {
     static MOST: OnceLock<usize> = OnceLock::new();
     let place = |name: &str| NAMES.iter().position(|other| *other == name);
     let most = MOST.get_or_init(|| {
-        std::env::var("FT_MAX_ISA").ok().and_then(|name| place(&name)).unwrap_or(NAMES.len())
+        let named = std::env::var("FT_MAX_ISA").ok();
+        named.map_or(NAMES.len(), |name| place(&name).unwrap_or(0))
     });
     place(name).is_some_and(|at| at <= *most)
 }

@@ -12,7 +12,7 @@ use super::{Isa, Level};
 const ROWS: usize = 6;
 
 /// Columns of a tile.
-const LANES: usize = 16;
+const COLUMNS: usize = 16;
 
 /// `out = alpha · left · panel` (or `out += ...`) for any number of rows and columns. Each sum is taken in the order of `depth`,
 /// whatever rows stand beside it.
@@ -33,26 +33,27 @@ pub(super) fn block(
     }
     let Operands { left, panel, panel_row, depth, .. } = operands;
     assert!(left.covers(rows, depth), "left matrix is too small for [{rows}, {depth}]");
+    assert!(depth == 0 || operands.part_rows > 0, "a part has rows");
     assert!(operands.covers(columns), "panel is too small for [{depth}, {columns}]");
     assert!(out_row >= columns || rows == 1, "rows of the output overlap");
     assert!((rows - 1) * out_row + columns <= out.len(), "output is too small");
     let mut edge = Vec::new();
-    for column in (0..columns).step_by(LANES) {
-        let count = (columns - column).min(LANES);
-        let mut part = Operands { panel: &panel[column.min(panel.len())..], ..operands };
+    for column in (0..columns).step_by(COLUMNS) {
+        let count = (columns - column).min(COLUMNS);
+        let mut strip = Operands { panel: &panel[column.min(panel.len())..], ..operands };
         // Columns beside these are multiplied too, if there are any, and forgotten.
-        if !operands.covers(column + LANES) {
+        if !operands.covers(column + COLUMNS) {
             edge.clear();
             for (at, rows) in operands.parts() {
-                for row in part.panel[at..].chunks(panel_row).take(rows) {
+                for row in (0..rows).map(|l| &strip.panel[at + l * panel_row..]) {
                     edge.extend_from_slice(&row[..count]);
-                    edge.resize(edge.len().next_multiple_of(LANES), 0.0);
+                    edge.resize(edge.len().next_multiple_of(COLUMNS), 0.0);
                 }
             }
-            part = Operands { panel: &edge, panel_row: LANES, part_rows: depth, ..operands };
+            strip = Operands { panel: &edge, panel_row: COLUMNS, part_rows: depth, ..operands };
         }
         for first in (0..rows).step_by(ROWS) {
-            let part = Operands { left: left.below(first), ..part };
+            let strip = Operands { left: left.below(first), ..strip };
             let out = &mut out[first * out_row + column..];
             let shape = [(rows - first).min(ROWS), count];
             // SAFETY: an `Isa` of a level exists only where `Isa::available` found its features. `shape[0]` rows of the left
@@ -61,10 +62,10 @@ pub(super) fn block(
             unsafe {
                 match isa.level() {
                     #[cfg(target_arch = "x86_64")]
-                    Level::Avx2 | Level::Avx512 => avx2(shape, &part, out, out_row, into),
+                    Level::Avx2 | Level::Avx512 => avx2(shape, &strip, out, out_row, into),
                     Level::Baseline => {
                         tile_of::<{ cfg!(target_arch = "aarch64") }>(
-                            shape, &part, out, out_row, into,
+                            shape, &strip, out, out_row, into,
                         );
                     }
                 }
@@ -95,7 +96,7 @@ unsafe fn tile_of<const FUSED: bool>(
     out_row: usize,
     into: Into,
 ) {
-    let mut put = |sums: &[[f32; LANES]]| {
+    let mut put = |sums: &[[f32; COLUMNS]]| {
         for (i, sums) in sums.iter().enumerate() {
             for (out, sum) in out[i * out_row..][..columns].iter_mut().zip(sums) {
                 let old = if into == Into::Add { *out } else { 0.0 };
@@ -130,15 +131,15 @@ fn mul_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
 /// The left matrix has `M` rows of `depth` numbers, the panel `depth` rows of 16.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "must be compiled for the caller's instruction set")]
-unsafe fn tile<const M: usize, const FUSED: bool>(operands: &Operands<'_>) -> [[f32; LANES]; M] {
+unsafe fn tile<const M: usize, const FUSED: bool>(operands: &Operands<'_>) -> [[f32; COLUMNS]; M] {
     let Operands { left, panel, panel_row, .. } = *operands;
-    let mut sums = [[0.0; LANES]; M];
+    let mut sums = [[0.0; COLUMNS]; M];
     let mut left_at = left.data.as_ptr();
     for (at, rows) in operands.parts() {
         let mut panel_at = panel.as_ptr().wrapping_add(at);
         for _ in 0..rows {
             // SAFETY: 16 numbers of the panel, and one of each row of the left matrix, by the caller.
-            let right = unsafe { panel_at.cast::<[f32; LANES]>().read_unaligned() };
+            let right = unsafe { panel_at.cast::<[f32; COLUMNS]>().read_unaligned() };
             for (i, sums) in sums.iter_mut().enumerate() {
                 // SAFETY: as above.
                 let x = unsafe { *left_at.wrapping_add(i * left.row) };

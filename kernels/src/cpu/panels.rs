@@ -380,11 +380,15 @@ mod tests {
                         alpha,
                     };
                     let parts = Operands { panel_row: 32, part_rows: 20, part: 700, ..whole };
+                    // Panels that end with their last column.
+                    let last = parts.parts().last().map_or(0, |(at, rows)| at + (rows - 1) * 32);
+                    let short = Operands { panel: &panel[..last + columns], ..parts };
                     for (into, operands) in [
                         (Into::Replace, whole),
                         (Into::Add, whole),
                         (Into::Replace, parts),
                         (Into::Add, parts),
+                        (Into::Replace, short),
                     ] {
                         let mut got = vec![3.0f32; rows * 37];
                         let (mut wanted, mut narrow) = (got.clone(), got.clone());

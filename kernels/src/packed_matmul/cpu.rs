@@ -13,8 +13,8 @@ use crate::cpu::panels::{self, Term, WIDTH, with_buffer};
 use crate::cpu::{Isa, multiversion};
 use crate::packed::{Compute, Packed};
 
-/// Most values that are decoded at once: 4 MiB of f32, so that a matrix of a small model is one slab
-/// and a head of 150,000 rows never stands dense.
+/// Most values that are decoded at once (for gradients twice as many): 4 MiB of f32, so that a matrix of a small model is
+/// one slab and a head of 150,000 rows never stands dense.
 pub(crate) const SLAB: usize = 1 << 20;
 
 /// Activation rows up to which each weight row is decoded into a small buffer and used at once.
@@ -136,10 +136,7 @@ pub(crate) fn forward(
     let n = weight.rows();
     let mut y = vec![0.0; tokens * n];
     if tokens > 0 && tokens <= FEW_ROWS {
-        let k = weight.cols();
-        for (x, y) in x.chunks(FEW_ROWS * k).zip(y.chunks_mut(FEW_ROWS * n)) {
-            forward_few(x, x.len() / k, weight, y);
-        }
+        forward_few(x, tokens, weight, &mut y);
         if let Some(low) = low {
             low.add(tokens, n, &mut y);
         }

@@ -50,7 +50,7 @@ fn the_number_of_tokens_is_free() {
 
 #[test]
 fn a_matrix_larger_than_one_slab_is_multiplied_slab_by_slab() {
-    // 4.3 million values: a slab of 2,048 rows, and one of 52.
+    // 4.3 million values: slabs of 512 rows (of 1,024 for the gradient) and one of 52.
     for tokens in [3, 11] {
         check_product(Format::Q8_0, tokens, [2100, 2048]);
     }

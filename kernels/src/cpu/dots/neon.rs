@@ -94,6 +94,7 @@ unsafe fn with_dot<const M: usize, const QUADS: usize, const PLANES: usize, cons
 #[expect(clippy::inline_always, reason = "must end up inside functions with target features")]
 unsafe fn dots<const DOT: bool>(mut sums: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
     if DOT {
+        // The intrinsic is not stable yet. The first line is for the assembler, which sees this in functions without the feature too.
         // SAFETY: registers alone; the instruction is there, by the caller.
         unsafe {
             asm!(

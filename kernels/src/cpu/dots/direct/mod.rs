@@ -33,7 +33,7 @@ const fn ahead<F: Form>() -> usize {
 ///
 /// # Safety
 ///
-/// The machine has AVX-512 VNNI; sizes fit, as [`super::Dots::direct`] checks.
+/// The machine has AVX-512 VNNI; sizes fit, as [`super::Dots::direct`] checks, but for those of the scales apart.
 pub(super) unsafe fn sums(
     layout: Layout,
     tile: (Blocks<'_>, &[Lanes]),
@@ -182,6 +182,7 @@ unsafe fn group<F: Form, const M: usize, const QUADS: usize, const GROUP: usize>
     }
     let at = here.first + GROUP;
     if F::LOADS_ANEW {
+        // No instruction: the compiler does not reuse what was loaded before it.
         compiler_fence(Ordering::SeqCst);
     }
     // SAFETY: by the caller.
