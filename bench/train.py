@@ -99,7 +99,7 @@ def arguments():
     parser.add_argument("--models", type=pathlib.Path, default=REPO / "models")
     parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=6, help="timed steps of each program in each round")
+    parser.add_argument("--steps", type=int, default=4, help="timed steps of each program in each round")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seq", type=int, default=512)
     parser.add_argument("--rows", type=pathlib.Path, help="JSONL with `messages` instead of the made-up instruction rows")
