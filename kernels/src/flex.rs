@@ -11,6 +11,14 @@ pub(crate) fn floats(tensor: &FlexTensor) -> &[f32] {
     &tensor.storage::<f32>()[start..start + layout.num_elements()]
 }
 
+/// The same, to be changed: those of a copy, if another tensor shares them.
+pub(crate) fn floats_mut(tensor: &mut FlexTensor) -> &mut [f32] {
+    let layout = tensor.layout();
+    debug_assert!(layout.is_contiguous(), "call `to_contiguous` first");
+    let (start, count) = (layout.start_offset(), layout.num_elements());
+    &mut tensor.storage_mut::<f32>()[start..start + count]
+}
+
 /// A contiguous tensor of these elements.
 pub(crate) fn tensor<const D: usize>(elements: Vec<f32>, shape: [usize; D]) -> FlexTensor {
     debug_assert_eq!(elements.len(), shape.iter().product::<usize>());

@@ -17,8 +17,8 @@ impl<B: ScaledColumns> Backward<B, 2> for Step {
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let [x_node, factors_node] = ops.parents;
         let dy = grads.consume::<B>(&ops.node);
-        let (x, factors) = ops.state;
-        let (dx, dfactors) = B::scaled_columns_backward(dy, x, factors);
+        let (kept, factors) = ops.state;
+        let (dx, dfactors) = B::scaled_columns_backward(dy, kept, factors);
         if let Some(node) = x_node {
             grads.register::<B>(node.id, dx);
         }
@@ -34,11 +34,18 @@ impl<B: ScaledColumns, C: CheckpointStrategy> ScaledColumns for Autodiff<B, C> {
         let (factors, factors_node) = factors.into_parts();
         match Step.prepare::<C>([x_node, factors_node]).compute_bound().stateful() {
             OpsKind::Tracked(tracked) => {
-                let y = B::scaled_columns(x.clone(), factors.clone());
-                tracked.finish((x, factors), y)
+                let (y, kept) = B::scaled_columns_tracked(x, factors.clone());
+                tracked.finish((kept, factors), y)
             }
             OpsKind::UnTracked(untracked) => untracked.finish(B::scaled_columns(x, factors)),
         }
+    }
+
+    fn scaled_columns_tracked(
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        crate::second_order()
     }
 
     fn scaled_columns_backward(

@@ -17,34 +17,55 @@ pub trait ScaledColumns: Backend {
         reference::forward::<Self>(x, factors)
     }
 
-    /// The gradients of `x` and of the factors from that of the output.
-    fn scaled_columns_backward(
-        dy: FloatTensor<Self>,
+    /// The same, and what [`ScaledColumns::scaled_columns_backward`] wants to know of it: `x`, or the output itself where `x` can
+    /// be had from it.
+    fn scaled_columns_tracked(
         x: FloatTensor<Self>,
         factors: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        reference::backward::<Self>(dy, x, factors)
+        (reference::forward::<Self>(x.clone(), factors), x)
+    }
+
+    /// The gradients of `x` and of the factors from that of the output and what was kept.
+    fn scaled_columns_backward(
+        dy: FloatTensor<Self>,
+        kept: FloatTensor<Self>,
+        factors: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        reference::backward::<Self>(dy, kept, factors)
     }
 }
 
 impl ScaledColumns for Flex {
     fn scaled_columns(x: FloatTensor<Self>, factors: FloatTensor<Self>) -> FloatTensor<Self> {
-        let (x, factors) = (x.to_contiguous(), factors.to_contiguous());
-        let shape = flex::dims2(&x);
-        flex::tensor(cpu::forward(flex::floats(&x), flex::floats(&factors)), shape)
+        let (mut x, factors) = (x.to_contiguous(), factors.to_contiguous());
+        cpu::forward(flex::floats_mut(&mut x), flex::floats(&factors));
+        x
+    }
+
+    fn scaled_columns_tracked(
+        x: FloatTensor<Self>,
+        factors: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let factors = factors.to_contiguous();
+        if cpu::can_be_divided_by(flex::floats(&factors)) {
+            let y = Self::scaled_columns(x, factors);
+            return (y.clone(), y);
+        }
+        (Self::scaled_columns(x.clone(), factors), x)
     }
 
     fn scaled_columns_backward(
         dy: FloatTensor<Self>,
-        x: FloatTensor<Self>,
+        kept: FloatTensor<Self>,
         factors: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let (dy, x, factors) = (dy.to_contiguous(), x.to_contiguous(), factors.to_contiguous());
-        let shape = flex::dims2(&x);
-        let (dx, dfactors) =
-            cpu::backward(flex::floats(&dy), flex::floats(&x), flex::floats(&factors));
+        let (mut dy, kept) = (dy.to_contiguous(), kept.to_contiguous());
+        let factors = factors.to_contiguous();
+        let dfactors =
+            cpu::backward(flex::floats_mut(&mut dy), flex::floats(&kept), flex::floats(&factors));
         let columns = dfactors.len();
-        (flex::tensor(dx, shape), flex::tensor(dfactors, [1, columns]))
+        (dy, flex::tensor(dfactors, [1, columns]))
     }
 }
 
