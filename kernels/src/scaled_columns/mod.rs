@@ -38,7 +38,7 @@ pub trait ScaledColumns: Backend {
 
 impl ScaledColumns for Flex {
     fn scaled_columns(x: FloatTensor<Self>, factors: FloatTensor<Self>) -> FloatTensor<Self> {
-        let (mut x, factors) = (x.to_contiguous(), factors.to_contiguous());
+        let (mut x, factors) = (flex::owned(x), factors.to_contiguous());
         cpu::forward(flex::floats_mut(&mut x), flex::floats(&factors));
         x
     }
@@ -60,7 +60,7 @@ impl ScaledColumns for Flex {
         kept: FloatTensor<Self>,
         factors: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let (mut dy, kept) = (dy.to_contiguous(), kept.to_contiguous());
+        let (mut dy, kept) = (flex::owned(dy), kept.to_contiguous());
         let factors = factors.to_contiguous();
         let dfactors =
             cpu::backward(flex::floats_mut(&mut dy), flex::floats(&kept), flex::floats(&factors));
