@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Training and inference beside the rivals, from a fresh clone: installs them, fetches the models, builds `ft`, measures.
-# About 45 minutes of a quiet machine, and as long again the first time.
+# About half an hour of a quiet machine, once everything is installed and built.
 #
 #   bash bench/table.sh [VENV] [MODELS]     default: .venv and models; both from the repository's root
 set -euo pipefail
