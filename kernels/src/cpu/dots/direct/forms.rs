@@ -23,6 +23,8 @@ pub(super) trait Form {
     const MINS: bool;
     /// Whether the scales do not lie in the blocks.
     const IS_APART: bool = false;
+    /// Whether the groups' scales and least values are multiples of the block's.
+    const HAS_UNITS: bool = false;
     /// Whether a code stands for two bytes.
     const TWO_BYTES: bool = false;
 
@@ -45,15 +47,21 @@ pub(super) trait Form {
         [codes; 2]
     }
 
-    /// What the scales and least values of a block's groups are multiples of, if there is such a thing.
+    /// The block's scale and least value (which is subtracted), if those of its groups are multiples of them.
     ///
     /// # Safety
     ///
     /// The machine has AVX-512 BW; `meta` leads to a block's scales.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn units(_meta: *const u8) -> [__m512; 2] {
-        [_mm512_setzero_ps(); 2]
+    unsafe fn units(meta: *const u8) -> [__m512; 2] {
+        if !Self::HAS_UNITS {
+            return [_mm512_setzero_ps(); 2];
+        }
+        // SAFETY: inside the block, by the caller.
+        let [scale, min] =
+            unsafe { if Self::MINS { halves::<true>(meta) } else { halves::<false>(meta) } };
+        [scale, _mm512_mul_ps(min, _mm512_set1_ps(-1.0))]
     }
 
     /// Scale and least value of a group, if they lie in the block; `units` are those of the block.
@@ -105,15 +113,6 @@ unsafe fn halves<const MINS: bool>(meta: *const u8) -> [__m512; 2] {
         let min = if MINS { half(meta, 1) } else { _mm512_setzero_ps() };
         [half(meta, 0), min]
     }
-}
-
-/// A block's scale, and its least value if there is one, which is subtracted.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn block_units<const MINS: bool>(meta: *const u8) -> [__m512; 2] {
-    // SAFETY: by the caller.
-    let [scale, min] = unsafe { halves::<MINS>(meta) };
-    [scale, _mm512_mul_ps(min, _mm512_set1_ps(-1.0))]
 }
 
 /// Scale and least value of a group in multiples of the block's, six bits each.
@@ -327,19 +326,13 @@ impl Form for FourK {
     const META: usize = 20;
     const GROUPS: usize = 8;
     const MINS: bool = true;
+    const HAS_UNITS: bool = true;
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
     unsafe fn quad(codes: *const u8, group: usize, quad: usize) -> __m512i {
         // SAFETY: inside the block, by the caller.
         unsafe { field(word(codes, 8 * (group / 2) + quad), 4 * (group % 2), 15) }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn units(meta: *const u8) -> [__m512; 2] {
-        // SAFETY: inside the block, by the caller.
-        unsafe { block_units::<true>(meta) }
     }
 
     #[inline]
@@ -358,6 +351,7 @@ impl Form for FiveK {
     const META: usize = 20;
     const GROUPS: usize = 8;
     const MINS: bool = true;
+    const HAS_UNITS: bool = true;
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
@@ -367,13 +361,6 @@ impl Form for FiveK {
             let low = field(word(codes, 8 * (group / 2) + quad), 4 * (group % 2), 15);
             _mm512_or_si512(low, _mm512_slli_epi16::<4>(field(word(codes, 32 + quad), group, 1)))
         }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn units(meta: *const u8) -> [__m512; 2] {
-        // SAFETY: inside the block, by the caller.
-        unsafe { block_units::<true>(meta) }
     }
 
     #[inline]
@@ -392,6 +379,7 @@ impl Form for SixK {
     const META: usize = 18;
     const GROUPS: usize = 16;
     const MINS: bool = false;
+    const HAS_UNITS: bool = true;
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
@@ -403,13 +391,6 @@ impl Form for SixK {
             let high = field(word(codes, 32 + 8 * side + at), 2 * strip, 3);
             _mm512_or_si512(low, _mm512_slli_epi16::<4>(high))
         }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn units(meta: *const u8) -> [__m512; 2] {
-        // SAFETY: inside the block, by the caller.
-        unsafe { block_units::<false>(meta) }
     }
 
     #[inline]
@@ -428,6 +409,7 @@ impl Form for ThreeK {
     const META: usize = 18;
     const GROUPS: usize = 16;
     const MINS: bool = false;
+    const HAS_UNITS: bool = true;
     const LOADS_ANEW: bool = true;
 
     #[inline]
@@ -440,13 +422,6 @@ impl Form for ThreeK {
             let high = field(word(codes, 16 + at), 4 * side + strip, 1);
             _mm512_or_si512(low, _mm512_slli_epi16::<2>(high))
         }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn units(meta: *const u8) -> [__m512; 2] {
-        // SAFETY: inside the block, by the caller.
-        unsafe { block_units::<false>(meta) }
     }
 
     #[inline]
@@ -465,6 +440,7 @@ impl Form for TwoK {
     const META: usize = 20;
     const GROUPS: usize = 16;
     const MINS: bool = true;
+    const HAS_UNITS: bool = true;
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
@@ -474,13 +450,6 @@ impl Form for TwoK {
             let (side, strip, at) = (group / 8, group % 8 / 2, 4 * (group % 2) + quad);
             field(word(codes, 8 * side + at), 2 * strip, 3)
         }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn units(meta: *const u8) -> [__m512; 2] {
-        // SAFETY: inside the block, by the caller.
-        unsafe { block_units::<true>(meta) }
     }
 
     #[inline]
