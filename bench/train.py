@@ -20,6 +20,7 @@ as the kernel counted it. tests/interop/setup.sh makes the environment.
 import argparse
 import dataclasses
 import datetime
+import itertools
 import json
 import os
 import pathlib
@@ -53,6 +54,7 @@ class Job:
     steps: int = 0  # 0: --steps
     warm: int = WARM
     rival: bool = False
+    turns: int = 1  # runs a round, in turn with those beside it in JOBS that have as many; the round has their mean
 
 
 # What is compared stands near what it is compared with.
@@ -61,8 +63,9 @@ JOBS = (
     Job("lora int8", ("lora", "threads"), compute="int8"),
     Job("peft lora", ("lora",), rival=True),
     Job("lora f32, 1 thread", ("threads",), threads=1),
-    Job("lora f32", ("lora", "dora", "threads")),
-    Job("dora f32", ("dora",), dora=True),
+    # A bar of 1.10 needs more than two runs that differ by more than that from one minute to the next.
+    Job("lora f32", ("lora", "dora", "threads"), turns=3),
+    Job("dora f32", ("dora",), dora=True, turns=3),
     Job("peft dora", ("dora",), dora=True, rival=True),
     Job("qlora f32", ("qlora",), nf4=True),
     Job("peft qlora", ("qlora",), nf4=True, rival=True),
@@ -202,6 +205,12 @@ def hf_folder(models: pathlib.Path) -> pathlib.Path:
     return out
 
 
+def in_turns(jobs: list[Job]):
+    """The runs of a round, in order."""
+    for turns, group in itertools.groupby(jobs, key=lambda job: job.turns):
+        yield from list(group) * turns
+
+
 def spread(values: list[float], digits: int) -> str:
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
@@ -243,14 +252,18 @@ def main() -> None:
         for name, rows in made.items():
             (folder / name).write_text("".join(json.dumps(entry) + "\n" for entry in rows))
         for turn in range(args.rounds):
-            for number, job in enumerate(jobs):
+            done = {job.name: [] for job in jobs}
+            for number, job in enumerate(in_turns(jobs)):
                 loads.append(os.getloadavg()[0])
                 data = folder / ("rows.jsonl" if job.rows else "length.jsonl" if job.seq else "long.jsonl")
                 run = run_peft if job.rival else run_ft
-                figures[job.name].append(run(args, job, data, folder, f"{turn}-{number}"))
-                last = figures[job.name][-1]
+                last = run(args, job, data, folder, f"{turn}-{number}")
+                done[job.name].append(last)
                 print(f"round {turn + 1}, {job.name}: {last['speed']:.1f} tok/s, {last['rss']} MiB "
                       f"(load before: {loads[-1]:.1f})", file=sys.stderr, flush=True)
+            for name, runs in done.items():
+                figures[name].append(dict(speed=statistics.harmonic_mean([run["speed"] for run in runs]),
+                                          rss=max(run["rss"] for run in runs)))
     print(f"{datetime.date.today()}, {processor()}, {args.threads} threads, {args.rounds} rounds of {args.steps} steps; "
           f"load before a turn {min(loads):.1f} to {max(loads):.1f}\n")
     print("\n".join(table(figures)))

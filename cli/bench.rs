@@ -9,7 +9,7 @@ use ft_kernels::device::process_memory;
 use ft_kernels::host::{Precision, place_of_largest};
 use ft_model::{Cache, Decoder, measured};
 use ft_recipes::{AdapterInit, AdapterSection, OptimizerKind, OptimizerSection, Targets};
-use ft_trainer::{Optimizer, StepOptions, gradients, parameters, step, values};
+use ft_trainer::{Optimizer, StepOptions, gradients, parameters, update, values};
 use serde_json::json;
 
 use crate::{model, report};
@@ -196,10 +196,9 @@ fn train(decoder: &mut Decoder, tokens: usize, args: &TrainArgs) -> Result<Measu
     let (mut backward, mut whole) = (Duration::ZERO, Vec::new());
     for at in 0..=u64::from(args.common.runs) {
         let begun = Instant::now();
-        let _ = gradients(decoder, &all, &batches, at, &options);
+        let found = gradients(decoder, &all, &batches, at, &options);
         let gradients_time = begun.elapsed();
-        let begun = Instant::now();
-        step(decoder, &mut optimizer, &all, &mut held, &batches, (at, 1e-4), &options);
+        update(decoder, &mut optimizer, &mut held, found, 1e-4, options.max_grad_norm);
         if at > 0 {
             backward += gradients_time;
             whole.push(begun.elapsed());
@@ -207,7 +206,7 @@ fn train(decoder: &mut Decoder, tokens: usize, args: &TrainArgs) -> Result<Measu
     }
     let sum: Duration = whole.iter().sum();
     let parts = vec![
-        ("forward and backward", backward.min(sum)),
+        ("forward and backward", backward),
         ("clipping and update", sum.saturating_sub(backward)),
     ];
     Ok(Measured { tokens, runs: whole, parts })

@@ -32,4 +32,4 @@ pub use plan::{Plan, plan};
 pub use run::{Outcome, train};
 pub use schedule::Schedule;
 pub use session::Session;
-pub use step::{StepDone, StepOptions, gradients, parameters, set_values, step, values};
+pub use step::{StepDone, StepOptions, gradients, parameters, set_values, step, update, values};

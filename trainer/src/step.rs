@@ -148,6 +148,12 @@ fn noise(input: &Input, width: usize, alpha: f64, key: u64, device: &Device) -> 
     Tensor::from_data(TensorData::new(noise, [input.ids.len(), width]), device)
 }
 
+/// Runs `f` on a thread of the pool. From there, work is shared with the pool's other threads by a queue; from another
+/// thread, that one would sleep and be woken for each of the thousands of products in a step.
+fn in_pool<R: Send>(f: impl FnOnce() -> R + Send) -> R {
+    rayon::scope(|_| f())
+}
+
 /// Loss and gradients of a step, normalised by the trained tokens of all its micro-batches; the
 /// gradients are in the order of `parameters`.
 pub fn gradients(
@@ -157,32 +163,34 @@ pub fn gradients(
     step: u64,
     options: &StepOptions,
 ) -> (f64, Vec<Vec<f32>>) {
-    let normaliser: f64 = micro_batches.iter().map(MicroBatch::weight).sum();
-    let mut collected = Collected::of(parameters);
-    let mut loss = 0.0;
-    for (index, batch) in micro_batches.iter().enumerate() {
-        let (input, targets) = input_and_targets(batch, normaliser);
-        if targets.ids.is_empty() {
-            continue;
+    in_pool(|| {
+        let normaliser: f64 = micro_batches.iter().map(MicroBatch::weight).sum();
+        let mut collected = Collected::of(parameters);
+        let mut loss = 0.0;
+        for (index, batch) in micro_batches.iter().enumerate() {
+            let (input, targets) = input_and_targets(batch, normaliser);
+            if targets.ids.is_empty() {
+                continue;
+            }
+            let key = pass_key(options.seed, step, index);
+            let pass = Pass::Training { key };
+            let context = decoder.context(&input, pass);
+            let mut embedded = decoder.embed(&input.ids, pass);
+            if let Some(alpha) = options.noise {
+                let width = decoder.blueprint.width;
+                embedded = embedded + noise(&input, width, alpha, !key, &decoder.device);
+            }
+            if options.recompute {
+                loss += recompute::backward(decoder, embedded, &context, &targets, &mut collected);
+            } else {
+                let hidden = decoder.hidden_from(embedded, &context);
+                let part = decoder.loss(hidden, &targets, pass);
+                loss += scalar(&part);
+                collected.add(decoder, &mut part.backward());
+            }
         }
-        let key = pass_key(options.seed, step, index);
-        let pass = Pass::Training { key };
-        let context = decoder.context(&input, pass);
-        let mut embedded = decoder.embed(&input.ids, pass);
-        if let Some(alpha) = options.noise {
-            let width = decoder.blueprint.width;
-            embedded = embedded + noise(&input, width, alpha, !key, &decoder.device);
-        }
-        if options.recompute {
-            loss += recompute::backward(decoder, embedded, &context, &targets, &mut collected);
-        } else {
-            let hidden = decoder.hidden_from(embedded, &context);
-            let part = decoder.loss(hidden, &targets, pass);
-            loss += scalar(&part);
-            collected.add(decoder, &mut part.backward());
-        }
-    }
-    (loss, collected.finish(parameters))
+        (loss, collected.finish(parameters))
+    })
 }
 
 /// One step: gradients of all micro-batches, clipped, and the update of the decoder's trained tensors.
@@ -198,17 +206,35 @@ pub fn step(
     (index, learning_rate): (u64, f64),
     options: &StepOptions,
 ) -> StepDone {
-    let (loss, mut gradients) = gradients(decoder, parameters, micro_batches, index, options);
-    let grad_norm = clip(&mut gradients, options.max_grad_norm);
-    let done = StepDone {
+    let (loss, gradients) = gradients(decoder, parameters, micro_batches, index, options);
+    let grad_norm =
+        update(decoder, optimizer, values, (loss, gradients), learning_rate, options.max_grad_norm);
+    StepDone {
         loss,
         grad_norm,
         tokens: micro_batches.iter().map(|batch| batch.ids.len()).sum(),
         label_tokens: micro_batches.iter().map(MicroBatch::trained).sum(),
-    };
-    if loss.is_finite() && grad_norm.is_finite() {
-        optimizer.step(learning_rate, values, &gradients);
-        set_values(decoder, values);
     }
-    done
+}
+
+/// The second half of [`step`]: what [`gradients`] found is clipped, and the trained tensors are updated. Returns the norm of
+/// all gradients before clipping.
+///
+/// Where the loss or a gradient is not finite, nothing is updated.
+pub fn update(
+    decoder: &mut Decoder,
+    optimizer: &mut Optimizer,
+    values: &mut [Vec<f32>],
+    (loss, mut gradients): (f64, Vec<Vec<f32>>),
+    learning_rate: f64,
+    max_grad_norm: f64,
+) -> f64 {
+    let grad_norm = clip(&mut gradients, max_grad_norm);
+    if loss.is_finite() && grad_norm.is_finite() {
+        in_pool(|| {
+            optimizer.step(learning_rate, values, &gradients);
+            set_values(decoder, values);
+        });
+    }
+    grad_norm
 }

@@ -2,8 +2,16 @@
 
 use rayon::prelude::*;
 
-use crate::packed::{Compute, Packed};
-use crate::packed_matmul::cpu as packed;
+use crate::cpu::gemm::{Into, Strided, Threads};
+use crate::cpu::panels::{self, Term, WIDTH, with_buffer};
+use crate::cpu::{Isa, multiversion};
+use crate::packed::Packed;
+
+/// Rows of the frozen matrix that one task takes.
+const ROWS: usize = 32;
+
+/// Partial sums of one number of the Gram matrix.
+const LANES: usize = 8;
 
 /// `‖W + s·B·A‖` of each row, on the host and in 32-bit floats whatever the weight computes in.
 ///
@@ -30,32 +38,95 @@ pub fn adapted_norms(
     let rank = a.len() / k.max(1);
     assert_eq!(squares.len(), n, "one square a row");
     assert_eq!((a.len(), b.len()), (rank * k, n * rank), "A is [r, k] and B is [n, r]");
-    let along = packed::forward(a, rank, &weight.with_compute(Compute::F32), None); // [r, n]
+    let isa = Isa::detect();
     let gram: Vec<f64> = (0..rank * rank)
         .into_par_iter()
         .map(|at| {
             let (i, j) = (at / rank * k, at % rank * k);
-            let pairs = a[i..i + k].iter().zip(&a[j..j + k]);
-            pairs.map(|(x, y)| f64::from(*x) * f64::from(*y)).sum()
+            long_dot(isa, &a[i..i + k], &a[j..j + k])
         })
         .collect();
-    let norm = |row: usize| {
-        let b = &b[row * rank..(row + 1) * rank];
-        let mut cross = 0.0f64;
-        let mut low = 0.0f64;
-        for (i, x) in b.iter().enumerate() {
-            let x = f64::from(*x);
-            cross += x * f64::from(along[i * n + row]);
-            let gram = gram[i * rank..(i + 1) * rank].iter().zip(b);
-            low += x * gram.map(|(g, y)| g * f64::from(*y)).sum::<f64>();
+    let mut norms = vec![0.0; n];
+    let parts = rank.div_ceil(WIDTH);
+    with_buffer(parts * k * WIDTH, |laid| {
+        panels::lay_all(Strided::transposed(a, k), [k, rank], laid, Threads::Pool);
+        let laid = &*laid;
+        norms.par_chunks_mut(ROWS).enumerate().for_each(|(index, norms)| {
+            let (from, count) = (index * ROWS, norms.len());
+            let b = &b[from * rank..(from + count) * rank];
+            let mut added = [0.0; ROWS];
+            with_buffer(count * (k + rank), |buffer| {
+                let (rows, along) = buffer.split_at_mut(count * k);
+                weight.decode_rows(from..from + count, rows);
+                let term = Term::Floats {
+                    left: Strided::rows(rows, k),
+                    alpha: 1.0,
+                    panels: laid,
+                    depth: k,
+                    part_rows: k,
+                };
+                let shape = [count, rank];
+                panels::accumulate(shape, &[term], along, rank, Into::Replace, Threads::Caller);
+                let [along, b] = [along, b].map(|rows| columns(rows, rank));
+                add_squares(isa, &along, &gram, &b, f64::from(scale), &mut added);
+            });
+            for ((norm, square), added) in norms.iter_mut().zip(&squares[from..]).zip(added) {
+                let square = f64::from(*square) + f64::from(scale) * added;
+                #[expect(clippy::cast_possible_truncation, reason = "norms are f32")]
+                let root = square.max(f64::from(f32::MIN_POSITIVE)).sqrt() as f32;
+                *norm = root;
+            }
+        });
+    });
+    norms
+}
+
+/// At most [`ROWS`] rows of `rank` numbers as columns.
+fn columns(rows: &[f32], rank: usize) -> Vec<[f64; ROWS]> {
+    let mut columns = vec![[0.0; ROWS]; rank];
+    for (at, row) in rows.chunks_exact(rank.max(1)).enumerate() {
+        columns.iter_mut().zip(row).for_each(|(column, x)| column[at] = f64::from(*x));
+    }
+    columns
+}
+
+multiversion! {
+    /// `Σ x·y` in double precision.
+    fn long_dot(x: &[f32], y: &[f32]) -> f64 {
+        let mut sums = [0.0f64; LANES];
+        let (x, x_rest) = x.as_chunks::<LANES>();
+        let (y, y_rest) = y.as_chunks::<LANES>();
+        for (x, y) in x.iter().zip(y) {
+            for ((sum, x), y) in sums.iter_mut().zip(x).zip(y) {
+                *sum += f64::from(*x) * f64::from(*y);
+            }
         }
-        let scale = f64::from(scale);
-        let square = f64::from(squares[row]) + 2.0 * scale * cross + scale * scale * low;
-        #[expect(clippy::cast_possible_truncation, reason = "norms are f32")]
-        let norm = square.max(f64::from(f32::MIN_POSITIVE)).sqrt() as f32;
-        norm
-    };
-    (0..n).into_par_iter().with_min_len(64).map(norm).collect()
+        let rest = x_rest.iter().zip(y_rest).map(|(x, y)| f64::from(*x) * f64::from(*y));
+        sums.iter().sum::<f64>() + rest.sum::<f64>()
+    }
+}
+
+multiversion! {
+    /// Adds `Σ_i b_i · (2·along_i + s·(G·b)_i)` for each row `b` of the factor, given in columns as `along` is.
+    fn add_squares(
+        along: &[[f64; ROWS]],
+        gram: &[f64],
+        b: &[[f64; ROWS]],
+        scale: f64,
+        sums: &mut [f64; ROWS],
+    ) {
+        for ((gram, along), own) in gram.chunks_exact(b.len().max(1)).zip(along).zip(b) {
+            let mut low = [0.0f64; ROWS];
+            for (g, b) in gram.iter().zip(b) {
+                for (low, b) in low.iter_mut().zip(b) {
+                    *low += g * b;
+                }
+            }
+            for (((sum, low), along), b) in sums.iter_mut().zip(low).zip(along).zip(own) {
+                *sum += b * (2.0 * along + scale * low);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -69,8 +140,8 @@ mod tests {
         let numbers = |count: usize, step: f32| -> Vec<f32> {
             (0..count).map(|i| (i as f32 * step).sin()).collect()
         };
-        for rank in [1, 4, 16] {
-            let (n, k, scale) = (45, 96, 1.7);
+        for (n, k, rank) in [(45, 96, 1), (1, 32, 4), (33, 224, 16), (64, 96, 33)] {
+            let scale = 1.7;
             let weight = Packed::quantize(Format::Q8_0, n, k, &numbers(n * k, 0.71)).unwrap();
             let mut dense = vec![0.0; n * k];
             weight.decode_rows(0..n, &mut dense);

@@ -9,32 +9,17 @@ use rayon::prelude::*;
 use super::gemm::Into;
 use super::panels::{WIDTH, with_buffer};
 use super::{Isa, multiversion};
+use crate::integer::{Activations, BLOCK, LEAST};
 use crate::packed::Packed;
-
-/// Values that share a scale.
-pub(crate) const BLOCK: usize = 32;
 
 /// Codes of one block of a panel.
 const BLOCK_CODES: usize = BLOCK * WIDTH;
-
-/// Rows that one quantising task takes.
-const TASK_ROWS: usize = 8;
 
 /// Most blocks of a part of a deep matrix: a panel of it stays in the first cache.
 const PART_BLOCKS: usize = 8;
 
 /// Bytes of a cache line: a vector that lies in two of them is read twice.
 const ALIGNMENT: usize = 64;
-
-/// Rows of activations in codes.
-#[derive(Debug, Default)]
-pub(crate) struct Rows {
-    codes: Vec<i8>,
-    scales: Vec<f32>,
-    sums: Vec<i32>,
-    shares: Vec<f32>,
-    blocks: usize,
-}
 
 /// Rows from one of them on.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +36,13 @@ pub(crate) struct Left<'a> {
     pub(super) row_blocks: usize,
 }
 
-impl Left<'_> {
+impl<'a> Left<'a> {
+    /// All rows.
+    pub(crate) fn of(rows: &'a Activations) -> Self {
+        let Activations { codes, scales, sums, shares, blocks, .. } = rows;
+        Self { codes, scales, sums, shares, row_blocks: *blocks }
+    }
+
     /// The rows from `first` on.
     pub(super) fn below(self, first: usize) -> Self {
         self.at_block(first * self.row_blocks)
@@ -66,84 +57,6 @@ impl Left<'_> {
             shares: &self.shares[at..],
             ..self
         }
-    }
-}
-
-multiversion! {
-    /// One row to codes; a last block that is not whole is filled with zeros.
-    fn quantise_row(
-        x: &[f32], codes: &mut [i8], scales: &mut [f32], sums: &mut [i32], shares: &mut [f32],
-    ) {
-        let factors = scales.iter_mut().zip(sums).zip(shares);
-        for ((x, codes), ((scale, sum), share)) in
-            x.chunks(BLOCK).zip(codes.as_chunks_mut::<BLOCK>().0).zip(factors)
-        {
-            let mut block = [0.0f32; BLOCK];
-            block[..x.len()].copy_from_slice(x);
-            let mut largest = [0.0f32; 16];
-            for half in block.as_chunks::<16>().0 {
-                for (most, x) in largest.iter_mut().zip(half) {
-                    *most = if x.abs() > *most { x.abs() } else { *most };
-                }
-            }
-            let most = largest.iter().fold(0.0f32, |a, b| if *b > a { *b } else { a });
-            // Blocks below the least normal number are nothing beside any other.
-            let inverse = if most > 1e-30 { 127.0 / most } else { 0.0 };
-            *scale = if most > 1e-30 { most / 127.0 } else { 0.0 };
-            let mut total = 0i32;
-            for (code, x) in codes.iter_mut().zip(&block) {
-                // Adding 1.5·2²³ rounds to the nearest, ties to even; the integer is in the low bits.
-                let rounded = x * inverse + 12_582_912.0;
-                #[expect(clippy::cast_possible_truncation, reason = "|x · inverse| is at most 127")]
-                let integer = rounded.to_bits() as i8;
-                *code = integer;
-                total += i32::from(integer);
-            }
-            *sum = total;
-            *share = *scale * total as f32;
-        }
-    }
-}
-
-impl Rows {
-    /// Replaces what it holds by rows `x [m, k]`.
-    pub(crate) fn quantise(&mut self, x: &[f32], k: usize) {
-        let isa = Isa::detect();
-        let m = x.len() / k.max(1);
-        self.blocks = k.div_ceil(BLOCK);
-        let blocks = self.blocks;
-        self.codes.resize(m * blocks * BLOCK, 0);
-        self.scales.resize(m * blocks, 0.0);
-        self.sums.resize(m * blocks, 0);
-        self.shares.resize(m * blocks, 0.0);
-        if m * blocks == 0 {
-            return;
-        }
-        let size = TASK_ROWS * blocks;
-        let factors = self.scales.par_chunks_mut(size).zip(self.sums.par_chunks_mut(size));
-        self.codes
-            .par_chunks_mut(size * BLOCK)
-            .zip(factors.zip(self.shares.par_chunks_mut(size)))
-            .zip(x.par_chunks(TASK_ROWS * k))
-            .for_each(|((codes, ((scales, sums), shares)), x)| {
-                for (row, x) in x.chunks_exact(k).enumerate() {
-                    let at = row * blocks..(row + 1) * blocks;
-                    quantise_row(
-                        isa,
-                        x,
-                        &mut codes[at.start * BLOCK..at.end * BLOCK],
-                        &mut scales[at.clone()],
-                        &mut sums[at.clone()],
-                        &mut shares[at],
-                    );
-                }
-            });
-    }
-
-    /// All of them.
-    pub(crate) fn left(&self) -> Left<'_> {
-        let Self { codes, scales, sums, shares, blocks } = self;
-        Left { codes, scales, sums, shares, row_blocks: *blocks }
     }
 }
 
@@ -337,9 +250,9 @@ multiversion! {
         }
         let mut inverse = [0.0f32; WIDTH];
         for ((scale, inverse), most) in scales.iter_mut().zip(&mut inverse).zip(&most) {
-            let held = if *most > 1e-30 { *most } else { f32::INFINITY };
+            let held = if *most > LEAST { *most } else { f32::INFINITY };
             *inverse = 127.0 / held;
-            *scale = if *most > 1e-30 { *most / 127.0 } else { 0.0 };
+            *scale = if *most > LEAST { *most / 127.0 } else { 0.0 };
         }
         for (values, codes) in
             values.as_chunks::<4>().0.iter().zip(codes.as_chunks_mut::<{ 4 * WIDTH }>().0)
@@ -433,18 +346,18 @@ mod tests {
 
     #[test]
     fn tiles_agree_with_their_safe_twin_on_every_instruction_set() {
-        let (mut rows, mut panels) = (Rows::default(), Panels::default());
+        let (mut rows, mut panels) = (Activations::default(), Panels::default());
         for (format, k) in [(Format::Q4_1, 96), (Format::Q8_0, 32), (Format::Int8, 37)] {
             for (m, n) in [(1, 1), (7, 33), (33, 70)] {
                 let weight = Packed::quantize(format, n, k, &noise(n * k)).unwrap();
-                rows.quantise(&noise(m * k), k);
+                rows.round(&noise(m * k), k);
                 let part = panels.lay_rows(&weight, 0..n);
                 for index in 0..n.div_ceil(WIDTH) {
                     let shape = [m, WIDTH.min(n - index * WIDTH)];
                     for into in [Into::Replace, Into::Add] {
                         let mut wanted = vec![2.0f32; m * WIDTH];
                         let baseline = Isa::available().next().unwrap();
-                        let (left, panel) = (rows.left(), part.panel(index));
+                        let (left, panel) = (Left::of(&rows), part.panel(index));
                         plain_block(baseline, shape, left, panel, &mut wanted, WIDTH, into);
                         for isa in Isa::available() {
                             let mut got = vec![2.0f32; m * WIDTH];
@@ -459,25 +372,6 @@ mod tests {
                     }
                 }
             }
-        }
-    }
-
-    #[test]
-    fn codes_are_rounded_to_the_nearest_and_their_sums_are_kept() {
-        let x: Vec<f32> = (-40..=40).map(|i| i as f32).collect();
-        for isa in Isa::available() {
-            let (mut codes, mut scales) = (vec![1i8; 96], vec![0.0; 3]);
-            let (mut sums, mut shares) = (vec![0; 3], vec![0.0; 3]);
-            quantise_row(isa, &x, &mut codes, &mut scales, &mut sums, &mut shares);
-            for (block, x) in x.chunks(BLOCK).enumerate() {
-                let codes = &codes[block * BLOCK..][..BLOCK];
-                for (code, x) in codes.iter().zip(x) {
-                    assert!((f32::from(*code) * scales[block] - x).abs() <= 0.51 * scales[block]);
-                }
-                assert_eq!(sums[block], codes.iter().map(|code| i32::from(*code)).sum::<i32>());
-                assert!((shares[block] - scales[block] * sums[block] as f32).abs() < 1e-3);
-            }
-            assert!(codes[81..].iter().all(|code| *code == 0), "{isa:?}");
         }
     }
 }

@@ -9,10 +9,11 @@
 use std::arch::x86_64::*;
 use std::sync::OnceLock;
 
-use super::codes::{BLOCK, Left, Panel};
+use super::codes::{Left, Panel};
 use super::gemm::Into;
 use super::panels::WIDTH;
 use super::{Isa, is_wanted, tiles};
+use crate::integer::BLOCK;
 
 /// Rows of a tile without least values: 12 sums of integers and 12 of floats fill the registers.
 const ROWS: usize = 6;

@@ -1,5 +1,7 @@
 //! Rows of activations in eight bits.
 
+use rayon::prelude::*;
+
 use super::BLOCK;
 use crate::cpu::{Isa, multiversion, team};
 
@@ -110,28 +112,47 @@ impl Row<'_> {
 }
 
 impl Activations {
-    /// Rounds `x [rows, cols]`.
+    /// Rounds `x [rows, cols]`, on the threads of the [`team`].
     ///
     /// # Panics
     ///
     /// If `x` is not of that size.
     pub(crate) fn round(&mut self, x: &[f32], cols: usize) {
-        assert!(cols > 0 && x.len().is_multiple_of(cols), "whole rows of {cols}");
-        self.fit(x.len() / cols, cols);
-        let (rows, blocks) = (self.rows, self.blocks);
         let isa = Isa::detect();
-        if rows <= TASK_ROWS {
-            for (x, row) in x.chunks_exact(cols).zip(self.rows_of(blocks)) {
-                round_row(isa, x, row);
-            }
-            return;
+        let rows = self.places(x, cols);
+        if x.len() <= TASK_ROWS * cols {
+            return rows.for_each(|(x, row)| round_row(isa, x, row));
         }
-        let mut tasks: Vec<_> = x.chunks_exact(cols).zip(self.rows_of(blocks)).collect();
-        team::each_chunk(&mut tasks, TASK_ROWS, &|_, tasks| {
-            for (x, row) in tasks {
+        let mut rows: Vec<_> = rows.collect();
+        team::each_chunk(&mut rows, TASK_ROWS, &|_, rows| {
+            for (x, row) in rows {
                 round_row(isa, x, row.again());
             }
         });
+    }
+
+    /// The same on the threads of the pool.
+    ///
+    /// # Panics
+    ///
+    /// If `x` is not of that size.
+    pub(crate) fn round_in_pool(&mut self, x: &[f32], cols: usize) {
+        let isa = Isa::detect();
+        let rows: Vec<_> = self.places(x, cols).collect();
+        let tasks = rows.into_par_iter().with_min_len(TASK_ROWS);
+        tasks.for_each(|(x, row)| round_row(isa, x, row));
+    }
+
+    /// Each row, and where its numbers go.
+    fn places<'a>(
+        &'a mut self,
+        x: &'a [f32],
+        cols: usize,
+    ) -> impl Iterator<Item = (&'a [f32], Row<'a>)> {
+        assert!(cols > 0 && x.len().is_multiple_of(cols), "whole rows of {cols}");
+        self.fit(x.len() / cols, cols);
+        let blocks = self.blocks;
+        x.chunks_exact(cols).zip(self.rows_of(blocks))
     }
 
     /// Room for rows of this width.
@@ -201,6 +222,10 @@ mod tests {
             rounded.fit(1, x.len());
             let row = rounded.rows_of(rounded.blocks).next().unwrap();
             round_row(isa, &x, row);
+            for (at, (x, found)) in x.iter().zip(rounded.rounded()).enumerate() {
+                let step = rounded.scales[at / BLOCK].max(LEAST);
+                assert!((x - found).abs() <= 0.51 * step, "{isa:?} {at}: {x} {found}");
+            }
             let Activations { codes, scales, half_sums, sums, half_shares, shares, .. } = rounded;
             let bits = |x: Vec<f32>| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
             all.push((codes, bits(scales), half_sums, sums, bits(half_shares), bits(shares)));

@@ -6,11 +6,12 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::cpu::codes::{self, BLOCK};
+use crate::cpu::codes::{Left, Panels};
 use crate::cpu::gemm::{Into, Strided, Threads, multiply};
 use crate::cpu::math::dot;
 use crate::cpu::panels::{self, Term, WIDTH, with_buffer};
 use crate::cpu::{Isa, multiversion};
+use crate::integer::{Activations, BLOCK};
 use crate::packed::{Compute, Packed};
 
 /// Most values that are decoded at once (for gradients twice as many): 4 MiB of f32, so that a matrix of a small model is
@@ -34,7 +35,7 @@ const DEEP: usize = 1024;
 
 thread_local! {
     /// Codes of activations and of weights, kept between calls.
-    static CODES: RefCell<(codes::Rows, codes::Panels)> = RefCell::default();
+    static CODES: RefCell<(Activations, Panels)> = RefCell::default();
 }
 
 /// What is added to a product: `scale · left · right`, of a rank so low that it costs nothing beside it.
@@ -162,11 +163,11 @@ pub(crate) fn forward_into(
     if in_codes(weight) {
         return CODES.with(|kept| {
             let (mut rows, mut laid) = kept.take();
-            rows.quantise(x, k);
+            rows.round_in_pool(x, k);
             Low::with_panels(low, n, |low_panels| {
                 for range in slabs(weight) {
                     let main = Term::Codes {
-                        left: rows.left(),
+                        left: Left::of(&rows),
                         panels: laid.lay_rows(weight, range.clone()),
                     };
                     let beside = low_term(low, low_panels, range.start / WIDTH);
@@ -275,13 +276,13 @@ pub(crate) fn backward_into(
     if compute == Compute::Int8 {
         return CODES.with(|kept| {
             let (mut rows, mut laid) = kept.take();
-            rows.quantise(dy, n);
+            rows.round_in_pool(dy, n);
             Low::with_panels(low, k, |low_panels| {
                 for range in slabs(weight) {
                     let first = range.start / BLOCK;
                     let beside = low_term(low, low_panels, 0).filter(|_| first == 0);
                     let parts = laid.lay_columns(weight, range).map(|(block, panels)| {
-                        Term::Codes { left: rows.left().at_block(first + block), panels }
+                        Term::Codes { left: Left::of(&rows).at_block(first + block), panels }
                     });
                     let terms: Vec<Term<'_>> = beside.into_iter().chain(parts).collect();
                     panels::accumulate([tokens, k], &terms, dx, k, into, pool);
