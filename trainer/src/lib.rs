@@ -11,6 +11,7 @@ pub mod manifest;
 mod memory;
 mod optimizer;
 mod plan;
+mod pool;
 mod recompute;
 pub mod report;
 mod run;

@@ -7,6 +7,7 @@ use ft_model::{Decoder, Input};
 
 use crate::batch::input_and_targets;
 use crate::optimizer::{Optimizer, ParameterMeta, clip};
+use crate::pool::on_awake_pool;
 use crate::recompute;
 
 /// What stays the same over a run.
@@ -148,12 +149,6 @@ fn noise(input: &Input, width: usize, alpha: f64, key: u64, device: &Device) -> 
     Tensor::from_data(TensorData::new(noise, [input.ids.len(), width]), device)
 }
 
-/// Runs `f` on a thread of the pool. From there, work is shared with the pool's other threads by a queue; from another
-/// thread, that one would sleep and be woken for each of the thousands of products in a step.
-fn in_pool<R: Send>(f: impl FnOnce() -> R + Send) -> R {
-    rayon::scope(|_| f())
-}
-
 /// Loss and gradients of a step, normalised by the trained tokens of all its micro-batches; the
 /// gradients are in the order of `parameters`.
 pub fn gradients(
@@ -163,7 +158,7 @@ pub fn gradients(
     step: u64,
     options: &StepOptions,
 ) -> (f64, Vec<Vec<f32>>) {
-    in_pool(|| {
+    on_awake_pool(|| {
         let normaliser: f64 = micro_batches.iter().map(MicroBatch::weight).sum();
         let mut collected = Collected::of(parameters);
         let mut loss = 0.0;
@@ -231,7 +226,7 @@ pub fn update(
 ) -> f64 {
     let grad_norm = clip(&mut gradients, max_grad_norm);
     if loss.is_finite() && grad_norm.is_finite() {
-        in_pool(|| {
+        on_awake_pool(|| {
             optimizer.step(learning_rate, values, &gradients);
             set_values(decoder, values);
         });
