@@ -3,6 +3,9 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use burn::tensor::Device;
+use ft_kernels::device::is_processor;
+
 /// Looks for work before the processor is offered to others.
 const LOOKS: u32 = 64;
 
@@ -18,8 +21,8 @@ impl Drop for Done<'_> {
 /// Runs `f` on the first thread of the pool, while the others look for parts of its work and do not sleep.
 ///
 /// A step is some thousand products of a tenth of a millisecond, and waking a thread takes as long as a good part of one. It is
-/// always the same thread, because buffers are kept by each.
-pub(crate) fn on_awake_pool<R: Send>(f: impl FnOnce() -> R + Send) -> R {
+/// always the same thread, because buffers are kept by each. For work that a GPU does, see [`for_device`].
+fn on_awake_pool<R: Send>(f: impl FnOnce() -> R + Send) -> R {
     let (work, result) = (Mutex::new(Some(f)), Mutex::new(None));
     let (done, looking) = (AtomicBool::new(false), AtomicUsize::new(0));
     rayon::broadcast(|thread| {
@@ -36,6 +39,12 @@ pub(crate) fn on_awake_pool<R: Send>(f: impl FnOnce() -> R + Send) -> R {
     });
     let result = result.into_inner().unwrap_or_else(PoisonError::into_inner);
     result.expect("the first thread of a pool runs what is given to all of them")
+}
+
+/// As [`on_awake_pool`] where the processor multiplies. Where a GPU does, `f` runs where it is called: threads that look for work
+/// would find none.
+pub(crate) fn for_device<R: Send>(device: &Device, f: impl FnOnce() -> R + Send) -> R {
+    if is_processor(device) { on_awake_pool(f) } else { f() }
 }
 
 /// Does what the pool has to do until the time has come.
@@ -59,7 +68,7 @@ mod tests {
 
     use rayon::prelude::*;
 
-    use super::on_awake_pool;
+    use super::{for_device, on_awake_pool};
 
     fn sum(to: u64) -> u64 {
         (0..=to).into_par_iter().sum()
@@ -99,5 +108,13 @@ mod tests {
         let panics = || pool.install(|| on_awake_pool(|| -> u64 { panic!("on purpose") }));
         assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
         assert_eq!(pool.install(|| on_awake_pool(|| sum(10))), 55);
+    }
+
+    #[test]
+    fn a_step_of_the_processor_is_on_the_pool_with_gradients_or_without() {
+        let device = burn::tensor::Device::flex();
+        for device in [device.clone(), device.autodiff()] {
+            assert_eq!(for_device(&device, rayon::current_thread_index), Some(0));
+        }
     }
 }

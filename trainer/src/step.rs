@@ -7,7 +7,7 @@ use ft_model::{Decoder, Input};
 
 use crate::batch::input_and_targets;
 use crate::optimizer::{Optimizer, ParameterMeta, clip};
-use crate::pool::on_awake_pool;
+use crate::pool::for_device;
 use crate::recompute;
 
 /// What stays the same over a run.
@@ -158,7 +158,7 @@ pub fn gradients(
     step: u64,
     options: &StepOptions,
 ) -> (f64, Vec<Vec<f32>>) {
-    on_awake_pool(|| {
+    for_device(&decoder.device, || {
         let normaliser: f64 = micro_batches.iter().map(MicroBatch::weight).sum();
         let mut collected = Collected::of(parameters);
         let mut loss = 0.0;
@@ -224,12 +224,13 @@ pub fn update(
     learning_rate: f64,
     max_grad_norm: f64,
 ) -> f64 {
-    let grad_norm = clip(&mut gradients, max_grad_norm);
-    if loss.is_finite() && grad_norm.is_finite() {
-        on_awake_pool(|| {
+    let device = decoder.device.clone();
+    for_device(&device, || {
+        let grad_norm = clip(&mut gradients, max_grad_norm);
+        if loss.is_finite() && grad_norm.is_finite() {
             optimizer.step(learning_rate, values, &gradients);
             set_values(decoder, values);
-        });
-    }
-    grad_norm
+        }
+        grad_norm
+    })
 }
