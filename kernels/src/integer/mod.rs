@@ -25,14 +25,14 @@ mod layout;
 mod product;
 mod unpack;
 
-pub(crate) use activations::Activations;
+pub(crate) use activations::{Activations, LEAST};
 pub(crate) use laid::Laid;
 pub(crate) use layout::Layout;
 pub(crate) use product::products;
 pub(crate) use unpack::{Blocks, Lanes, Panel, Quad};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use {
-    activations::{LEAST, Row},
+    activations::Row,
     layout::unit,
     unpack::{Unpack, one_byte, two_bytes},
 };
