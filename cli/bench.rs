@@ -179,6 +179,7 @@ fn train(decoder: &mut Decoder, tokens: usize, args: &TrainArgs) -> Result<Measu
         init: AdapterInit::Default,
         start_from: None,
     };
+    keep_freed_memory(); // as a run does
     let device = decoder.device.clone();
     attach(&mut decoder.projections_mut(), &section, 0, &device.autodiff())?;
     let batch = MicroBatch {

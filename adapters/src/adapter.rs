@@ -1,7 +1,7 @@
 //! A low-rank adapter: LoRA, with DoRA's magnitude if it has one.
 
 use burn::tensor::{Tensor, TensorData};
-use ft_kernels::{Adaptation, Dropout, Packed, adapted_matmul, adapted_norms, scaled_columns};
+use ft_kernels::{Adaptation, Dropout, Packed, adapted_matmul, adapted_norms, decomposed_matmul};
 
 /// What a forward pass is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,19 +154,17 @@ impl Adapter {
             Pass::Inference => (plain(&self.a), plain(&self.b), None),
         };
         let adaptation = Adaptation { scale: self.scale, dropout };
-        let mut y = adapted_matmul(x.clone(), a, b, weight, adaptation);
-        if let Some((a, b)) = &self.origin {
-            let taken = x.matmul(a.clone().transpose()).matmul(b.clone().transpose());
-            y = y - taken * self.scale;
-        }
-        match (&self.magnitude, &self.norms) {
-            (Some(magnitude), Some(norms)) => {
-                let magnitude =
-                    if pass.is_training() { magnitude.clone() } else { plain(magnitude) };
-                scaled_columns(y, magnitude / norms.clone())
-            }
-            _ => y,
-        }
+        let factors = self.magnitude.as_ref().zip(self.norms.as_ref()).map(|(magnitude, norms)| {
+            let magnitude = if pass.is_training() { magnitude.clone() } else { plain(magnitude) };
+            magnitude / norms.clone()
+        });
+        let y = match &factors {
+            Some(f) => decomposed_matmul(x.clone(), a, b, f.clone(), weight, adaptation),
+            None => adapted_matmul(x.clone(), a, b, weight, adaptation),
+        };
+        let Some((a, b)) = &self.origin else { return y };
+        let taken = x.matmul(a.clone().transpose()).matmul(b.clone().transpose()) * self.scale;
+        y - factors.map_or(taken.clone(), |factors| taken * factors)
     }
 
     /// What each output is multiplied by, `[1, n]`: DoRA's magnitudes over the norms as they are.

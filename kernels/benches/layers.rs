@@ -14,10 +14,10 @@ use burn::tensor::TensorData;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use ft_kernels::adapted_matmul::AdaptedMatmul;
+use ft_kernels::decomposed_matmul::DecomposedMatmul;
 use ft_kernels::gated_activation::GatedActivation;
 use ft_kernels::rms_norm::RmsNorm;
 use ft_kernels::rope::{Rope, Turn};
-use ft_kernels::scaled_columns::ScaledColumns;
 use ft_kernels::{Activation, Adaptation, Angles, Compute, Format, Packed};
 use rayon::prelude::*;
 
@@ -61,7 +61,7 @@ fn passes(criterion: &mut Criterion) {
     let (gate, up, dh) =
         (tensor(TOKENS, MLP_WIDTH), tensor(TOKENS, MLP_WIDTH), tensor(TOKENS, MLP_WIDTH));
     let weight = FlexTensor::from_data(TensorData::new(numbers(WIDTH), [WIDTH]));
-    let (factors, angles) = (tensor(1, WIDTH), angles());
+    let angles = angles();
     let from = numbers(TOKENS * MLP_WIDTH);
     pass(&mut group, "copy", (2, MLP_WIDTH), || {
         let mut to = vec![0.0f32; from.len()];
@@ -85,12 +85,6 @@ fn passes(criterion: &mut Criterion) {
     pass(&mut group, "gated_activation backward", (5, MLP_WIDTH), || {
         Flex::gated_activation_backward(dh.clone(), gate.clone(), up.clone(), Activation::Silu)
     });
-    pass(&mut group, "scaled_columns forward", (2, WIDTH), || {
-        Flex::scaled_columns(x.clone(), factors.clone())
-    });
-    pass(&mut group, "scaled_columns backward", (3, WIDTH), || {
-        Flex::scaled_columns_backward(dy.clone(), x.clone(), factors.clone())
-    });
     group.finish();
 }
 
@@ -111,7 +105,20 @@ fn adapted(criterion: &mut Criterion) {
             group.throughput(Throughput::Elements(product as u64));
             group
                 .bench_function(format!("forward/{n}x{k}/{name}"), |bencher| bencher.iter(forward));
-            let (_, h) = forward();
+            let factors = tensor(1, n);
+            group.bench_function(format!("forward with factors/{n}x{k}/{name}"), |bencher| {
+                bencher.iter(|| {
+                    Flex::decomposed_matmul_saving(
+                        black_box(x.clone()),
+                        a.clone(),
+                        b.clone(),
+                        factors.clone(),
+                        weight.clone(),
+                        adaptation,
+                    )
+                });
+            });
+            let (y, h) = forward();
             let gradients = 2 * TOKENS * (n * k + 2 * RANK * (n + k));
             group.throughput(Throughput::Elements(gradients as u64));
             group.bench_function(format!("backward/{n}x{k}/{name}"), |bencher| {
@@ -122,6 +129,22 @@ fn adapted(criterion: &mut Criterion) {
                         h.clone(),
                         a.clone(),
                         b.clone(),
+                        weight.clone(),
+                        adaptation,
+                        true,
+                    )
+                });
+            });
+            group.bench_function(format!("backward with factors/{n}x{k}/{name}"), |bencher| {
+                bencher.iter(|| {
+                    Flex::decomposed_matmul_backward(
+                        black_box(dy.clone()),
+                        x.clone(),
+                        a.clone(),
+                        b.clone(),
+                        factors.clone(),
+                        h.clone(),
+                        y.clone(),
                         weight.clone(),
                         adaptation,
                         true,

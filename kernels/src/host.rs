@@ -16,7 +16,7 @@ use crate::flex;
 use crate::gated_activation::{Activation, cpu as gates};
 use crate::integer::{Activations, Laid, products};
 use crate::packed::Packed;
-use crate::packed_matmul::cpu as packed;
+use crate::packed_matmul::cpu::{self as packed, Beside};
 use crate::rms_norm::cpu as norms;
 use crate::rope::cpu as turns;
 
@@ -128,7 +128,7 @@ fn exact(x: &[f32], weight: &Packed, y: &mut [f32]) {
     let (n, k) = (weight.rows(), weight.cols());
     let tokens = x.len() / k;
     if tokens > packed::FEW_ROWS {
-        y.copy_from_slice(&packed::forward(x, tokens, weight, None));
+        y.copy_from_slice(&packed::forward(x, tokens, weight, Beside::default()));
         return;
     }
     thread_local! {

@@ -7,10 +7,10 @@
 //!
 //! | operation | Flex (CPU) | Cube (wgpu, CUDA) |
 //! |---|---|---|
-//! | [`packed_matmul()`], [`adapted_matmul()`] | kernel | reference |
+//! | [`packed_matmul()`], [`adapted_matmul()`], [`decomposed_matmul()`] | kernel | reference |
 //! | [`attention()`], [`cached_attention`] | kernel | reference; cache on the host |
 //! | [`linear_cross_entropy()`], [`log_likelihoods`] | kernel | reference |
-//! | [`rms_norm()`], [`rope()`], [`gated_activation()`], [`scaled_columns()`] | kernel | reference |
+//! | [`rms_norm()`], [`rope()`], [`gated_activation()`] | kernel | reference |
 //! | [`adapted_norms`] | host | host |
 //! | [`packed_embedding`] | host | host, then uploaded |
 //!
@@ -19,6 +19,7 @@
 pub mod adapted_matmul;
 pub mod attention;
 mod cpu;
+pub mod decomposed_matmul;
 pub mod device;
 mod embedding;
 mod flex;
@@ -33,10 +34,10 @@ pub mod packed_matmul;
 mod raw;
 pub mod rms_norm;
 pub mod rope;
-pub mod scaled_columns;
 
 pub use adapted_matmul::{Adaptation, Dropout, adapted_matmul, adapted_norms};
 pub use attention::{AttentionOptions, Boundaries, KeyValues, attention, cached_attention};
+pub use decomposed_matmul::decomposed_matmul;
 pub use embedding::packed_embedding;
 pub use formats::Format;
 pub use gated_activation::{Activation, gated_activation};
@@ -46,7 +47,6 @@ pub use packed::{Compute, Packed, PackedError};
 pub use packed_matmul::{FEW_ROWS, packed_matmul};
 pub use rms_norm::rms_norm;
 pub use rope::{Angles, rope};
-pub use scaled_columns::scaled_columns;
 
 /// Gradients of gradients: nothing in training asks for them.
 fn second_order() -> ! {

@@ -2,18 +2,30 @@
 
 use std::borrow::Cow;
 
+use rayon::prelude::*;
+
 use super::Adaptation;
 use crate::cpu::Isa;
 use crate::cpu::gemm::{Into, Strided, Threads, multiply};
+use crate::cpu::panels::{scale_columns, scale_rows};
 use crate::packed::Packed;
-use crate::packed_matmul::cpu::{self as packed, Low};
+use crate::packed_matmul::cpu::{self as packed, Beside, Low};
 
-/// What the forward pass leaves for the backward pass, and the factors.
-pub(super) struct Saved<'a> {
-    pub(super) x: &'a [f32],
-    pub(super) h: &'a [f32],
-    pub(super) a: &'a [f32],
-    pub(super) b: &'a [f32],
+/// Rows of `db` that one task writes.
+const ROWS: usize = 64;
+
+/// What the forward pass leaves for the backward pass, and what it was given.
+pub(crate) struct Saved<'a> {
+    /// `[tokens, k]`.
+    pub(crate) x: &'a [f32],
+    /// `[tokens, rank]`.
+    pub(crate) h: &'a [f32],
+    /// `[rank, k]`.
+    pub(crate) a: &'a [f32],
+    /// `[n, rank]`.
+    pub(crate) b: &'a [f32],
+    /// Of each output, `[n]`.
+    pub(crate) factors: Option<&'a [f32]>,
 }
 
 fn dropped(x: &[f32], adaptation: Adaptation) -> Cow<'_, [f32]> {
@@ -23,11 +35,11 @@ fn dropped(x: &[f32], adaptation: Adaptation) -> Cow<'_, [f32]> {
     }
 }
 
-/// `(y [tokens, n], h [tokens, rank])`.
-pub(super) fn forward(
+/// `(y [tokens, n], h [tokens, rank])`, with outputs times their factors if there are any.
+pub(crate) fn forward(
     x: &[f32],
-    a: &[f32],
-    b: &[f32],
+    [a, b]: [&[f32]; 2],
+    factors: Option<&[f32]>,
     [tokens, rank]: [usize; 2],
     weight: &Packed,
     adaptation: Adaptation,
@@ -36,15 +48,18 @@ pub(super) fn forward(
     let mut h = vec![0.0; tokens * rank];
     let input = dropped(x, adaptation);
     if tokens <= packed::FEW_ROWS {
-        let mut y = packed::forward(x, tokens, weight, None);
+        let mut y = packed::forward(x, tokens, weight, Beside::default());
         thin_of_few(&input, [a, b], [k, rank, n], adaptation.scale, &mut h, &mut y);
+        if let Some(factors) = factors {
+            scale_columns(Isa::detect(), factors, n, &mut y);
+        }
         return (y, h);
     }
     let (left, right) = (Strided::rows(&input, k), Strided::transposed(a, k));
     multiply([tokens, rank, k], &mut h, rank, Into::Replace, left, right, 1.0, Threads::Pool);
     let right = Strided::transposed(b, rank);
     let low = Low { left: &h, right, rank, scale: adaptation.scale };
-    let y = packed::forward(x, tokens, weight, Some(&low));
+    let y = packed::forward(x, tokens, weight, Beside { low: Some(&low), factors });
     (y, h)
 }
 
@@ -68,8 +83,9 @@ fn thin_of_few(
     }
 }
 
-/// `(dx [tokens, k] if wanted, da [rank, k], db [n, rank])`.
-pub(super) fn backward(
+/// `(dx [tokens, k] if wanted, da [rank, k], db [n, rank])`. Factors go with the matrix and with B, not with `dy`, which
+/// stays as it is.
+pub(crate) fn backward(
     dy: &[f32],
     saved: &Saved<'_>,
     [tokens, rank]: [usize; 2],
@@ -78,30 +94,36 @@ pub(super) fn backward(
     wants_dx: bool,
 ) -> (Option<Vec<f32>>, Vec<f32>, Vec<f32>) {
     let (n, k) = (weight.rows(), weight.cols());
-    let scale = adaptation.scale;
-    let pool = Threads::Pool;
+    let &Saved { factors, .. } = saved;
+    let (scale, pool) = (adaptation.scale, Threads::Pool);
 
-    let mut dh = vec![0.0; tokens * rank];
-    let (left, right) = (Strided::rows(dy, n), Strided::rows(saved.b, rank));
-    multiply([tokens, rank, n], &mut dh, rank, Into::Replace, left, right, scale, pool);
+    let of_a = || {
+        let mut b = Cow::Borrowed(saved.b);
+        if let Some(factors) = factors {
+            scale_rows(Isa::detect(), factors, rank, b.to_mut());
+        }
+        let mut dh = vec![0.0; tokens * rank];
+        let (left, right) = (Strided::rows(dy, n), Strided::rows(&b, rank));
+        multiply([tokens, rank, n], &mut dh, rank, Into::Replace, left, right, scale, pool);
 
-    let mut rows = vec![0.0; rank * n];
-    let (left, right) = (Strided::transposed(saved.h, rank), Strided::rows(dy, n));
-    multiply([rank, n, tokens], &mut rows, n, Into::Replace, left, right, scale, pool);
-    let mut db = vec![0.0; n * rank];
-    for (r, row) in rows.chunks_exact(n.max(1)).enumerate() {
-        db.iter_mut().skip(r).step_by(rank).zip(row).for_each(|(db, x)| *db = *x);
-    }
-
-    let mut da = vec![0.0; rank * k];
-    let input = dropped(saved.x, adaptation);
-    let (left, right) = (Strided::transposed(&dh, rank), Strided::rows(&input, k));
-    multiply([rank, k, tokens], &mut da, k, Into::Replace, left, right, 1.0, pool);
+        let mut da = vec![0.0; rank * k];
+        let input = dropped(saved.x, adaptation);
+        let (left, right) = (Strided::transposed(&dh, rank), Strided::rows(&input, k));
+        multiply([rank, k, tokens], &mut da, k, Into::Replace, left, right, 1.0, pool);
+        (dh, da)
+    };
+    let of_b = || {
+        let mut columns = vec![0.0; rank * n];
+        let (left, right) = (Strided::transposed(saved.h, rank), Strided::rows(dy, n));
+        multiply([rank, n, tokens], &mut columns, n, Into::Replace, left, right, scale, pool);
+        transposed(&columns, [rank, n], factors)
+    };
+    let ((dh, da), db) = rayon::join(of_a, of_b);
 
     let dx = wants_dx.then(|| {
         let right = Strided::rows(saved.a, k);
         if let Some(dropout) = adaptation.dropout {
-            let mut dx = packed::backward(dy, tokens, weight, None);
+            let mut dx = packed::backward(dy, tokens, weight, Beside { low: None, factors });
             let mut through = vec![0.0; tokens * k];
             let left = Strided::rows(&dh, rank);
             let into = Into::Replace;
@@ -110,8 +132,25 @@ pub(super) fn backward(
             dx
         } else {
             let low = Low { left: &dh, right, rank, scale: 1.0 };
-            packed::backward(dy, tokens, weight, Some(&low))
+            packed::backward(dy, tokens, weight, Beside { low: Some(&low), factors })
         }
     });
     (dx, da, db)
+}
+
+/// Columns `[rank, n]` as rows `[n, rank]`, each times its factor.
+fn transposed(columns: &[f32], [rank, n]: [usize; 2], factors: Option<&[f32]>) -> Vec<f32> {
+    let mut rows = vec![0.0; n * rank];
+    let chunks = rows.par_chunks_mut((ROWS * rank).max(1)).enumerate();
+    chunks.for_each(|(task, rows)| {
+        let first = task * ROWS;
+        for (r, column) in columns.chunks_exact(n).enumerate() {
+            let places = rows.iter_mut().skip(r).step_by(rank);
+            places.zip(&column[first..]).for_each(|(to, from)| *to = *from);
+        }
+        if let Some(factors) = factors {
+            scale_rows(Isa::detect(), &factors[first..], rank, rows);
+        }
+    });
+    rows
 }

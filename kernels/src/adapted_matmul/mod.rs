@@ -2,7 +2,7 @@
 #![expect(clippy::too_many_arguments, reason = "a backward pass takes what the forward pass saved")]
 
 mod backward;
-mod cpu;
+pub(crate) mod cpu;
 pub mod dropout;
 mod norms;
 pub mod reference;
@@ -80,8 +80,8 @@ impl AdaptedMatmul for Flex {
         let ([tokens, _], [rank, _]) = (flex::dims2(&x), flex::dims2(&a));
         let (y, h) = cpu::forward(
             flex::floats(&x),
-            flex::floats(&a),
-            flex::floats(&b),
+            [&a, &b].map(flex::floats),
+            None,
             [tokens, rank],
             &weight,
             adaptation,
@@ -107,14 +107,15 @@ impl AdaptedMatmul for Flex {
             h: flex::floats(&h),
             a: flex::floats(&a),
             b: flex::floats(&b),
+            factors: None,
         };
         let (dx, da, db) =
             cpu::backward(flex::floats(&dy), &saved, [tokens, rank], &weight, adaptation, wants_dx);
-        let dx = match dx {
-            Some(dx) => flex::tensor(dx, [tokens, k]),
-            None => flex::tensor(vec![0.0], [1, 1]),
-        };
-        (dx, flex::tensor(da, [rank, k]), flex::tensor(db, [weight.rows(), rank]))
+        (
+            flex::wanted(dx, [tokens, k]),
+            flex::tensor(da, [rank, k]),
+            flex::tensor(db, [weight.rows(), rank]),
+        )
     }
 }
 

@@ -65,8 +65,8 @@ pub fn adapted_norms(
                     depth: k,
                     part_rows: k,
                 };
-                let shape = [count, rank];
-                panels::accumulate(shape, &[term], along, rank, Into::Replace, Threads::Caller);
+                let (shape, into) = ([count, rank], Into::Replace);
+                panels::accumulate(shape, &[term], None, along, rank, into, Threads::Caller);
                 let [along, b] = [along, b].map(|rows| columns(rows, rank));
                 add_squares(isa, &along, &gram, &b, f64::from(scale), &mut added);
             });

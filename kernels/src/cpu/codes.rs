@@ -7,7 +7,7 @@
 use rayon::prelude::*;
 
 use super::gemm::Into;
-use super::panels::{WIDTH, with_buffer};
+use super::panels::{WIDTH, scale_rows, with_buffer};
 use super::{Isa, multiversion};
 use crate::integer::{Activations, BLOCK, LEAST};
 use crate::packed::Packed;
@@ -182,12 +182,13 @@ impl Panels {
         Part { panels: self, first: 0, blocks }
     }
 
-    /// Columns of rows of a packed matrix, for `dy · W`: each column in blocks of 32 rows with a scale of its own, codes
-    /// rounded to the nearest. Parts of at most 256 rows follow each other.
+    /// Columns of rows of a packed matrix, each row times its factor, for `dy · W`: each column in blocks of 32 rows with a
+    /// scale of its own, codes rounded to the nearest. Parts of at most 256 rows follow each other.
     pub(crate) fn lay_columns(
         &mut self,
         weight: &Packed,
         rows: std::ops::Range<usize>,
+        factors: Option<&[f32]>,
     ) -> impl Iterator<Item = (usize, Part<'_>)> {
         let isa = Isa::detect();
         let (columns, depth) = (weight.cols(), rows.len());
@@ -205,6 +206,9 @@ impl Panels {
                     let to = (from + BLOCK).min(rows.end);
                     let dense = &mut dense[..(to - from) * columns];
                     weight.decode_rows(from..to, dense);
+                    if let Some(factors) = factors {
+                        scale_rows(isa, &factors[from..], columns, dense);
+                    }
                     for panel in 0..count {
                         let at = panel * deep + b;
                         let codes = &mut codes.as_chunks_mut::<BLOCK_CODES>().0[at];

@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use rayon::prelude::*;
 
 use super::gemm::{Into, Strided, Threads};
-use super::{Isa, codes};
+use super::{Isa, codes, multiversion};
 
 /// Columns of a panel.
 pub(crate) const WIDTH: usize = 32;
@@ -101,10 +101,12 @@ fn chunk_rows(rows: usize, depth: usize, threads: Threads) -> usize {
     rows.div_ceil(tasks).next_multiple_of(8)
 }
 
-/// `out [m, n] = Σ terms` (or `out += ...`), rows of the output `out_row` apart.
+/// `out [m, n] = Σ terms` (or `out += ...`), rows of the output `out_row` apart; then, if there are factors, each column
+/// times its own.
 pub(crate) fn accumulate(
     [m, n]: [usize; 2],
     terms: &[Term<'_>],
+    factors: Option<&[f32]>,
     out: &mut [f32],
     out_row: usize,
     into: Into,
@@ -145,11 +147,37 @@ pub(crate) fn accumulate(
                 }
                 into = Into::Add;
             }
+            if let Some(factors) = factors {
+                let rows = &mut out[..(count - 1) * out_row + columns];
+                scale_columns(isa, &factors[panel * WIDTH..][..columns], out_row, rows);
+            }
         }
     };
     match threads {
         Threads::Caller => out.chunks_mut(rows * out_row).enumerate().for_each(task),
         Threads::Pool => out.par_chunks_mut(rows * out_row).enumerate().for_each(task),
+    }
+}
+
+multiversion! {
+    /// Multiplies each row by its factor.
+    pub(crate) fn scale_rows(factors: &[f32], cols: usize, rows: &mut [f32]) {
+        for (row, factor) in rows.chunks_exact_mut(cols.max(1)).zip(factors) {
+            for x in row {
+                *x *= factor;
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// Multiplies the first columns of each row, rows `row` apart, by theirs.
+    pub(crate) fn scale_columns(factors: &[f32], row: usize, out: &mut [f32]) {
+        for out in out.chunks_mut(row.max(1)) {
+            for (x, factor) in out.iter_mut().zip(factors) {
+                *x *= factor;
+            }
+        }
     }
 }
 
@@ -299,7 +327,7 @@ pub(super) fn multiply(
                     lay_all(b, [depth, width], panels, threads);
                 }
                 let term = Term::Floats { left: a, alpha, panels, depth, part_rows: depth };
-                accumulate([m, width], &[term], &mut out[from..], out_row, into, threads);
+                accumulate([m, width], &[term], None, &mut out[from..], out_row, into, threads);
             });
             into = Into::Add;
         }

@@ -8,7 +8,7 @@ use crate::cpu::math::{exp, exp_in_place, exp_sum, largest, tanh};
 use crate::cpu::panels::with_buffer;
 use crate::cpu::{Isa, multiversion};
 use crate::packed::Compute;
-use crate::packed_matmul::cpu as packed;
+use crate::packed_matmul::cpu::{self as packed, Beside};
 
 /// What is computed beside the terms.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -98,6 +98,7 @@ pub(super) fn terms(h: &[f32], head: &Head, targets: &Targets, want: Want) -> (V
     let mut inputs = vec![0.0; chunk * width];
     let mut gradients = vec![0.0; if want == Want::Gradient { chunk * width } else { 0 }];
 
+    let alone = Beside::default();
     with_buffer(chunk * vocabulary, |logits| {
         for from in (0..targets.ids.len()).step_by(chunk) {
             let to = (from + chunk).min(targets.ids.len());
@@ -109,7 +110,7 @@ pub(super) fn terms(h: &[f32], head: &Head, targets: &Targets, want: Want) -> (V
             }
             let logits = &mut logits[..rows * vocabulary];
             let inputs = &inputs[..rows * width];
-            packed::forward_into(inputs, rows, &head.weight, None, logits);
+            packed::forward_into(inputs, rows, &head.weight, alone, logits);
 
             let isa = Isa::detect();
             let (ids, weights) = (&targets.ids[from..to], &targets.weights[from..to]);
@@ -138,7 +139,7 @@ pub(super) fn terms(h: &[f32], head: &Head, targets: &Targets, want: Want) -> (V
             // In floats always: a row of these has a few large numbers among very small ones.
             let (compute, into) = (Compute::F32, Into::Replace);
             let gradients = &mut gradients[..rows * width];
-            packed::backward_into(logits, rows, &head.weight, None, compute, gradients, into);
+            packed::backward_into(logits, rows, &head.weight, alone, compute, gradients, into);
             for (gradient, place) in gradients.chunks_exact(width).zip(places) {
                 let at = *place as usize * width;
                 dh[at..at + width].iter_mut().zip(gradient).for_each(|(dh, g)| *dh += g);

@@ -51,6 +51,22 @@ pub(crate) struct Low<'a> {
     pub(crate) scale: f32,
 }
 
+/// What goes into a product beside the matrix.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Beside<'a> {
+    /// Added.
+    pub(crate) low: Option<&'a Low<'a>>,
+    /// Of each row of the matrix, and in `x · Wᵀ` of what is added to it as well.
+    pub(crate) factors: Option<&'a [f32]>,
+}
+
+impl Beside<'_> {
+    /// Factors of some rows.
+    fn of_rows(&self, rows: &Range<usize>) -> Option<&[f32]> {
+        self.factors.map(|factors| &factors[rows.clone()])
+    }
+}
+
 impl Low<'_> {
     /// Adds it to `out [tokens, n]`.
     fn add(&self, tokens: usize, n: usize, out: &mut [f32]) {
@@ -127,22 +143,20 @@ multiversion! {
     }
 }
 
-/// `x [tokens, k]` to `[tokens, n]`: `x · Wᵀ`, and what is added to it.
-pub(crate) fn forward(
-    x: &[f32],
-    tokens: usize,
-    weight: &Packed,
-    low: Option<&Low<'_>>,
-) -> Vec<f32> {
+/// `x [tokens, k]` to `[tokens, n]`: `x · Wᵀ`, and what goes into it beside.
+pub(crate) fn forward(x: &[f32], tokens: usize, weight: &Packed, beside: Beside<'_>) -> Vec<f32> {
     let n = weight.rows();
     let mut y = vec![0.0; tokens * n];
     if tokens > 0 && tokens <= FEW_ROWS {
         forward_few(x, tokens, weight, &mut y);
-        if let Some(low) = low {
+        if let Some(low) = beside.low {
             low.add(tokens, n, &mut y);
         }
+        if let Some(factors) = beside.factors {
+            panels::scale_columns(Isa::detect(), factors, n, &mut y);
+        }
     } else {
-        forward_into(x, tokens, weight, low, &mut y);
+        forward_into(x, tokens, weight, beside, &mut y);
     }
     y
 }
@@ -152,14 +166,14 @@ pub(crate) fn forward_into(
     x: &[f32],
     tokens: usize,
     weight: &Packed,
-    low: Option<&Low<'_>>,
+    beside: Beside<'_>,
     y: &mut [f32],
 ) {
     let (n, k) = (weight.rows(), weight.cols());
     if tokens == 0 {
         return;
     }
-    let pool = Threads::Pool;
+    let (low, pool) = (beside.low, Threads::Pool);
     if in_codes(weight) {
         return CODES.with(|kept| {
             let (mut rows, mut laid) = kept.take();
@@ -170,10 +184,11 @@ pub(crate) fn forward_into(
                         left: Left::of(&rows),
                         panels: laid.lay_rows(weight, range.clone()),
                     };
-                    let beside = low_term(low, low_panels, range.start / WIDTH);
-                    let terms: Vec<Term<'_>> = beside.into_iter().chain([main]).collect();
-                    let out = &mut y[range.start..];
-                    panels::accumulate([tokens, range.len()], &terms, out, n, Into::Replace, pool);
+                    let added = low_term(low, low_panels, range.start / WIDTH);
+                    let terms: Vec<Term<'_>> = added.into_iter().chain([main]).collect();
+                    let (shape, out) = ([tokens, range.len()], &mut y[range.start..]);
+                    let factors = beside.of_rows(&range);
+                    panels::accumulate(shape, &terms, factors, out, n, Into::Replace, pool);
                 }
             });
             kept.replace((rows, laid));
@@ -190,10 +205,11 @@ pub(crate) fn forward_into(
                     depth: k,
                     part_rows: k,
                 };
-                let beside = low_term(low, low_panels, range.start / WIDTH);
-                let terms: Vec<Term<'_>> = beside.into_iter().chain([main]).collect();
-                let out = &mut y[range.start..];
-                panels::accumulate([tokens, range.len()], &terms, out, n, Into::Replace, pool);
+                let added = low_term(low, low_panels, range.start / WIDTH);
+                let terms: Vec<Term<'_>> = added.into_iter().chain([main]).collect();
+                let (shape, out) = ([tokens, range.len()], &mut y[range.start..]);
+                let factors = beside.of_rows(&range);
+                panels::accumulate(shape, &terms, factors, out, n, Into::Replace, pool);
             });
         }
     });
@@ -246,17 +262,12 @@ fn few_blocks(x: &[f32], tokens: usize, weight: &Packed, blocks: &mut [f32]) {
     });
 }
 
-/// `dy [tokens, n]` to `[tokens, k]`: `dy · W`, and what is added to it.
-pub(crate) fn backward(
-    dy: &[f32],
-    tokens: usize,
-    weight: &Packed,
-    low: Option<&Low<'_>>,
-) -> Vec<f32> {
+/// `dy [tokens, n]` to `[tokens, k]`: `dy · W`, and what goes into it beside.
+pub(crate) fn backward(dy: &[f32], tokens: usize, weight: &Packed, beside: Beside<'_>) -> Vec<f32> {
     let mut dx = vec![0.0; tokens * weight.cols()];
     if tokens > 0 {
         let compute = if in_codes(weight) { Compute::Int8 } else { Compute::F32 };
-        backward_into(dy, tokens, weight, low, compute, &mut dx, Into::Replace);
+        backward_into(dy, tokens, weight, beside, compute, &mut dx, Into::Replace);
     }
     dx
 }
@@ -266,13 +277,13 @@ pub(crate) fn backward_into(
     dy: &[f32],
     tokens: usize,
     weight: &Packed,
-    low: Option<&Low<'_>>,
+    beside: Beside<'_>,
     compute: Compute,
     dx: &mut [f32],
     mut into: Into,
 ) {
     let (n, k) = (weight.rows(), weight.cols());
-    let pool = Threads::Pool;
+    let (low, pool) = (beside.low, Threads::Pool);
     if compute == Compute::Int8 {
         return CODES.with(|kept| {
             let (mut rows, mut laid) = kept.take();
@@ -280,12 +291,14 @@ pub(crate) fn backward_into(
             Low::with_panels(low, k, |low_panels| {
                 for range in slabs(weight) {
                     let first = range.start / BLOCK;
-                    let beside = low_term(low, low_panels, 0).filter(|_| first == 0);
-                    let parts = laid.lay_columns(weight, range).map(|(block, panels)| {
-                        Term::Codes { left: Left::of(&rows).at_block(first + block), panels }
+                    let added = low_term(low, low_panels, 0).filter(|_| first == 0);
+                    let parts = laid.lay_columns(weight, range, beside.factors);
+                    let parts = parts.map(|(block, panels)| Term::Codes {
+                        left: Left::of(&rows).at_block(first + block),
+                        panels,
                     });
-                    let terms: Vec<Term<'_>> = beside.into_iter().chain(parts).collect();
-                    panels::accumulate([tokens, k], &terms, dx, k, into, pool);
+                    let terms: Vec<Term<'_>> = added.into_iter().chain(parts).collect();
+                    panels::accumulate([tokens, k], &terms, None, dx, k, into, pool);
                     into = Into::Add;
                 }
             });
@@ -300,8 +313,8 @@ pub(crate) fn backward_into(
             let part_rows = depth.div_ceil(4).clamp(1, PART_ROWS);
             let part = part_rows * width;
             with_buffer(depth.div_ceil(part_rows) * part, |panels| {
-                lay_columns(weight, range.clone(), part_rows, panels);
-                let beside = low_term(low, low_panels, 0).filter(|_| range.start == 0);
+                lay_columns(weight, range.clone(), beside.factors, part_rows, panels);
+                let added = low_term(low, low_panels, 0).filter(|_| range.start == 0);
                 let parts = DEEP / part_rows;
                 let sums = panels.chunks(parts * part).enumerate().map(|(at, panels)| {
                     let first = at * parts * part_rows;
@@ -309,16 +322,22 @@ pub(crate) fn backward_into(
                     let depth = (parts * part_rows).min(depth - first);
                     Term::Floats { left, alpha: 1.0, panels, depth, part_rows }
                 });
-                let terms: Vec<Term<'_>> = beside.into_iter().chain(sums).collect();
-                panels::accumulate([tokens, k], &terms, dx, k, into, pool);
+                let terms: Vec<Term<'_>> = added.into_iter().chain(sums).collect();
+                panels::accumulate([tokens, k], &terms, None, dx, k, into, pool);
             });
             into = Into::Add;
         }
     });
 }
 
-/// Columns of rows of a matrix in panels, `[part][panel][part_rows][32]`.
-fn lay_columns(weight: &Packed, rows: Range<usize>, part_rows: usize, panels: &mut [f32]) {
+/// Columns of rows of a matrix, each row times its factor, in panels, `[part][panel][part_rows][32]`.
+fn lay_columns(
+    weight: &Packed,
+    rows: Range<usize>,
+    factors: Option<&[f32]>,
+    part_rows: usize,
+    panels: &mut [f32],
+) {
     let (isa, k) = (Isa::detect(), weight.cols());
     let part = panels::count(k) * part_rows * WIDTH;
     panels.par_chunks_exact_mut(part).enumerate().for_each(|(index, panels)| {
@@ -330,11 +349,14 @@ fn lay_columns(weight: &Packed, rows: Range<usize>, part_rows: usize, panels: &m
                 panels::lay(isa, Strided::rows(&dense[first..], k), [count, k - first], laid);
             }
         };
-        if let Some(dense) = weight.as_f32() {
+        if let (Some(dense), None) = (weight.as_f32(), factors) {
             return lay(&dense[from * k..]);
         }
         with_buffer(count * k, |dense| {
             weight.decode_rows(from..from + count, dense);
+            if let Some(factors) = factors {
+                panels::scale_rows(isa, &factors[from..], k, dense);
+            }
             lay(dense);
         });
     });

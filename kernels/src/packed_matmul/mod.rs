@@ -12,6 +12,8 @@ use crate::packed::Packed;
 
 pub use cpu::FEW_ROWS;
 
+use cpu::Beside;
+
 /// The operation on a backend. The default bodies are made of Burn's own operations.
 #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff)]
 pub trait PackedMatmul: Backend {
@@ -30,14 +32,14 @@ impl PackedMatmul for Flex {
     fn packed_matmul(x: FloatTensor<Self>, weight: Packed) -> FloatTensor<Self> {
         let x = x.to_contiguous();
         let [tokens, _] = flex::dims2(&x);
-        let y = cpu::forward(flex::floats(&x), tokens, &weight, None);
+        let y = cpu::forward(flex::floats(&x), tokens, &weight, Beside::default());
         flex::tensor(y, [tokens, weight.rows()])
     }
 
     fn packed_matmul_backward(dy: FloatTensor<Self>, weight: Packed) -> FloatTensor<Self> {
         let dy = dy.to_contiguous();
         let [tokens, _] = flex::dims2(&dy);
-        let dx = cpu::backward(flex::floats(&dy), tokens, &weight, None);
+        let dx = cpu::backward(flex::floats(&dy), tokens, &weight, Beside::default());
         flex::tensor(dx, [tokens, weight.cols()])
     }
 }

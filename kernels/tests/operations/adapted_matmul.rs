@@ -1,7 +1,7 @@
 //! Packed products with a low-rank adapter beside them.
 
 use burn::tensor::{Device, Tensor};
-use ft_kernels::{Adaptation, Dropout, Format, adapted_matmul};
+use ft_kernels::{Adaptation, Dropout, Format, adapted_matmul, decomposed_matmul};
 
 use crate::setup::{Matrix, check, packed, run, tensor};
 
@@ -42,12 +42,27 @@ fn check_case(case: &Case, x_tracked: bool) {
         tracked: false,
     });
     let adaptation = Adaptation { scale: 1.7, dropout };
+    let what = format!("{format} [{n}, {k}], rank {rank}, {tokens} tokens, {dropout:?}");
     check(
-        &format!("{format} [{n}, {k}], rank {rank}, {tokens} tokens, {dropout:?}"),
+        &what,
         [&x, &a, &b],
         |[x, a, b]| adapted_matmul(x, a, b, &weight, adaptation),
         |inputs| truth(inputs, &dense, mask.as_ref(), adaptation.scale),
     );
+    // Of a factor of nothing, what it multiplied cannot be had from the product.
+    for least in [0.25, 0.0] {
+        let mut factors = Matrix::random([1, n], 5);
+        factors.values.iter_mut().for_each(|factor| *factor += least * factor.signum());
+        factors.values[n / 2] = least;
+        check(
+            &format!("{what}, factors from {least}"),
+            [&x, &a, &b, &factors],
+            |[x, a, b, factors]| decomposed_matmul(x, a, b, factors, &weight, adaptation),
+            |[x, a, b, factors]| {
+                truth([x, a, b], &dense, mask.as_ref(), adaptation.scale) * factors
+            },
+        );
+    }
 }
 
 const DROPOUTS: [Option<Dropout>; 2] =

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::tensor::{Tensor, activation};
-use ft_kernels::{Activation, Angles, gated_activation, rms_norm, rope, scaled_columns};
+use ft_kernels::{Activation, Angles, gated_activation, rms_norm, rope};
 
 use crate::setup::{Matrix, check, numbers, tensor};
 
@@ -113,24 +113,5 @@ fn a_gradient_is_asked_of_one_side_alone_where_the_other_is_frozen() {
             |[gate, up]| gated_activation(gate, up, silu),
             |[gate, up]| truth(gate, up, silu),
         );
-    }
-}
-
-#[test]
-fn scaled_columns_and_their_gradients_are_those_of_plain_burn() {
-    for (tokens, width) in [(1, 1), (7, 33), (33, 24), (130, 100), (300, 64)] {
-        let x = Matrix::random([tokens, width], 1);
-        // Of a factor of nothing, what it multiplied cannot be had from the product.
-        for least in [0.25, 0.0] {
-            let mut factors = Matrix::random([1, width], 2);
-            factors.values.iter_mut().for_each(|factor| *factor += least * factor.signum());
-            factors.values[width / 2] = least;
-            check(
-                &format!("{tokens} tokens of {width}, factors from {least}"),
-                [&x, &factors],
-                |[x, factors]| scaled_columns(x, factors),
-                |[x, factors]| x * factors,
-            );
-        }
     }
 }

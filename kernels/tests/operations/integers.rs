@@ -1,9 +1,11 @@
 //! Products of eight-bit codes, against the same products of the rounded numbers in double precision.
 
 use burn::tensor::Device;
-use ft_kernels::{Adaptation, Compute, Format, Packed, adapted_matmul, packed_matmul};
+use ft_kernels::{
+    Adaptation, Compute, Format, Packed, adapted_matmul, decomposed_matmul, packed_matmul,
+};
 
-use crate::setup::{Matrix, host, numbers, packed, run};
+use crate::setup::{Matrix, Outcome, host, numbers, packed, run};
 
 const NF4: Format = Format::Nf4 { double_quant: true };
 const FP4: Format = Format::Fp4 { double_quant: false };
@@ -115,18 +117,38 @@ fn rounding_costs_less_than_a_hundredth_of_outputs_and_gradients() {
             let weight = weight.with_compute(compute);
             run(&Device::flex(), [&x], |[x]| packed_matmul(x, &weight))
         });
-        let [exact, near] = &both;
-        let pairs = [
-            (&near.y, &exact.y),
-            (near.gradients[0].as_ref().unwrap(), exact.gradients[0].as_ref().unwrap()),
-        ];
-        for (near, exact) in pairs {
-            let square = |x: f32| f64::from(x) * f64::from(x);
-            let off: f64 = near.iter().zip(exact).map(|(a, b)| square(a - b)).sum();
-            let all: f64 = exact.iter().map(|x| square(*x)).sum();
-            let share = (off / all).sqrt();
-            assert!(share > 1e-5 && share < 0.012, "{format}: {share:.2e}");
-        }
+        assert_rounded(&format!("{format}"), &both);
+    }
+}
+
+#[test]
+fn factors_of_outputs_go_with_rounded_products_and_gradients() {
+    let (n, k, tokens, rank) = (96, 128, 50, 4);
+    let (weight, _) = packed(Format::Q4_1, [n, k], 1);
+    let x = Matrix::random([tokens, k], 2);
+    let (a, b) = (Matrix::random([rank, k], 3), Matrix::random([n, rank], 4));
+    let (a, b) = (a.untracked(), b.untracked());
+    let mut factors = Matrix::random([1, n], 5);
+    factors.values.iter_mut().for_each(|factor| *factor += 2.0);
+    let adaptation = Adaptation { scale: 0.1, dropout: None };
+    let both = [Compute::F32, Compute::Int8].map(|compute| {
+        let weight = weight.with_compute(compute);
+        run(&Device::flex(), [&x, &a, &b, &factors], |[x, a, b, factors]| {
+            decomposed_matmul(x, a, b, factors, &weight, adaptation)
+        })
+    });
+    assert_rounded("factors", &both);
+}
+
+/// That outputs and gradients differ, by less than 1.2 %.
+fn assert_rounded(what: &str, [exact, near]: &[Outcome; 2]) {
+    let gradients = near.gradients.iter().flatten().zip(exact.gradients.iter().flatten());
+    for (near, exact) in gradients.chain([(&near.y, &exact.y)]) {
+        let square = |x: f32| f64::from(x) * f64::from(x);
+        let off: f64 = near.iter().zip(exact).map(|(a, b)| square(a - b)).sum();
+        let all: f64 = exact.iter().map(|x| square(*x)).sum();
+        let share = (off / all).sqrt();
+        assert!(share > 1e-5 && share < 0.012, "{what}: {share:.2e}");
     }
 }
 

@@ -7,6 +7,7 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::TensorData;
 use ft_kernels::adapted_matmul::{self, AdaptedMatmul};
 use ft_kernels::attention::{self, Attention};
+use ft_kernels::decomposed_matmul::{self, DecomposedMatmul};
 use ft_kernels::gated_activation::{self, Activation, GatedActivation};
 use ft_kernels::linear_cross_entropy::{self, Head, LinearCrossEntropy, Targets};
 use ft_kernels::packed_matmul::{self, PackedMatmul};
@@ -93,6 +94,57 @@ fn adapted_products() {
             same("da", da, kernel_da);
             same("db", db, kernel_db);
         }
+    }
+}
+
+#[test]
+fn adapted_products_with_factors() {
+    let (tokens, rank, n, k) = (33, 4, 45, 96);
+    let (weight, _) = packed(Format::Q4_0, [n, k], 1);
+    let (x, dy) = (random([tokens, k], 2), random([tokens, n], 3));
+    let (a, b) = (random([rank, k], 4), random([n, rank], 5));
+    let factors: Vec<f32> = numbers(n, 6).into_iter().map(|x| x + 2.0).collect();
+    let factors = FlexTensor::from_data(TensorData::new(factors, [1, n]));
+    for dropout in [None, Some(Dropout { probability: 0.3, key: 11 })] {
+        let adaptation = Adaptation { scale: 1.7, dropout };
+        let [x, a, b, factors, dy] = [&x, &a, &b, &factors, &dy].map(Clone::clone);
+        let inputs = (x.clone(), a.clone(), b.clone(), factors.clone());
+        let (y, kept) =
+            decomposed_matmul::reference::forward::<Flex>(inputs.clone(), &weight, adaptation);
+        let (kernel_y, h, kernel_kept) = Flex::decomposed_matmul_saving(
+            x.clone(),
+            a.clone(),
+            b.clone(),
+            factors.clone(),
+            weight.clone(),
+            adaptation,
+        );
+        same("y", y, kernel_y);
+        same("h", kept.0.clone(), h.clone());
+        let (dx, da, db, df) = decomposed_matmul::reference::backward::<Flex>(
+            dy.clone(),
+            inputs,
+            kept,
+            &weight,
+            adaptation,
+            true,
+        );
+        let (kernel_dx, kernel_da, kernel_db, kernel_df) = Flex::decomposed_matmul_backward(
+            dy,
+            x,
+            a,
+            b,
+            factors,
+            h,
+            kernel_kept,
+            weight.clone(),
+            adaptation,
+            true,
+        );
+        same("dx", dx, kernel_dx);
+        same("da", da, kernel_da);
+        same("db", db, kernel_db);
+        same("df", df, kernel_df);
     }
 }
 

@@ -2,8 +2,8 @@
 
 use burn::tensor::{Device, Tensor};
 use ft_kernels::{
-    Activation, Adaptation, FEW_ROWS, Format, adapted_matmul, gated_activation, packed_matmul,
-    rms_norm,
+    Activation, Adaptation, FEW_ROWS, Format, adapted_matmul, decomposed_matmul, gated_activation,
+    packed_matmul, rms_norm,
 };
 
 use crate::setup::{Matrix, host, packed};
@@ -60,6 +60,11 @@ fn adapted_products_of_few_rows() {
         check(&format!("[{n}, {k}], rank {rank}"), &x, &parts, |x| {
             let [x, a, b] = [x, &a, &b].map(|matrix| matrix.on(&Device::flex()));
             host(adapted_matmul(x, a, b, &weight, adaptation))
+        });
+        let factors = Matrix::random([1, n], 5);
+        check(&format!("factors, [{n}, {k}], rank {rank}"), &x, &parts, |x| {
+            let [x, a, b, factors] = [x, &a, &b, &factors].map(|all| all.on(&Device::flex()));
+            host(decomposed_matmul(x, a, b, factors, &weight, adaptation))
         });
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use ft_kernels::{
     Activation, Adaptation, Angles, AttentionOptions, Dropout, Format, Head, KeyValues, Targets,
-    adapted_matmul, attention, cached_attention, gated_activation, linear_cross_entropy,
-    log_likelihoods, packed_embedding, packed_matmul, rms_norm, rope, scaled_columns,
+    adapted_matmul, attention, cached_attention, decomposed_matmul, gated_activation,
+    linear_cross_entropy, log_likelihoods, packed_embedding, packed_matmul, rms_norm, rope,
 };
 
 use crate::attention::{boundaries, options};
@@ -51,6 +51,13 @@ fn adapted_products() {
             check(&format!("{tokens} tokens, {adaptation:?}"), || {
                 run(&Device::flex(), [&x, &a, &b], |[x, a, b]| {
                     adapted_matmul(x, a, b, &weight, adaptation)
+                })
+            });
+            let mut factors = Matrix::random([1, n], 5);
+            factors.values.iter_mut().for_each(|factor| *factor += 2.0);
+            check(&format!("factors, {tokens} tokens, {adaptation:?}"), || {
+                run(&Device::flex(), [&x, &a, &b, &factors], |[x, a, b, factors]| {
+                    decomposed_matmul(x, a, b, factors, &weight, adaptation)
                 })
             });
         }
@@ -103,10 +110,6 @@ fn the_rest() {
             run(&Device::flex(), [&gate, &up], |[gate, up]| gated_activation(gate, up, activation))
         });
     }
-    let factors = Matrix::random([1, 300], 6);
-    check("factors", || {
-        run(&Device::flex(), [&gate, &factors], |[x, factors]| scaled_columns(x, factors))
-    });
     let weight = numbers(300, 3);
     check("norm", || {
         run(&Device::flex(), [&gate], |[x]| {
