@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use ft_adapters::attach;
 use ft_datasets::loader::MicroBatch;
-use ft_kernels::device::process_memory;
+use ft_kernels::device::{keep_freed_memory, process_memory};
 use ft_kernels::host::{Precision, place_of_largest};
 use ft_model::{Cache, Decoder, measured};
 use ft_recipes::{AdapterInit, AdapterSection, OptimizerKind, OptimizerSection, Targets};
