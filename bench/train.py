@@ -59,11 +59,11 @@ class Job:
 
 # What is compared stands near what it is compared with.
 JOBS = (
-    Job("lora int8, 1 thread", ("threads",), compute="int8", threads=1),
-    Job("lora int8", ("lora", "threads"), compute="int8"),
+    # Where a bar is near, it needs more than two runs that differ by more than that from one minute to the next.
+    Job("lora int8, 1 thread", ("threads",), compute="int8", threads=1, turns=3),
+    Job("lora int8", ("lora", "threads"), compute="int8", turns=3),
     Job("peft lora", ("lora",), rival=True),
-    Job("lora f32, 1 thread", ("threads",), threads=1),
-    # A bar of 1.10 needs more than two runs that differ by more than that from one minute to the next.
+    Job("lora f32, 1 thread", ("threads",), threads=1, turns=3),
     Job("lora f32", ("lora", "dora", "threads"), turns=3),
     Job("dora f32", ("dora",), dora=True, turns=3),
     Job("peft dora", ("dora",), dora=True, rival=True),
