@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Training and inference beside the rivals, from a fresh clone: installs them, fetches the models, builds `ft`, measures.
-# About half an hour of a quiet machine, once everything is installed and built.
+# Some 35 minutes of a quiet machine, once everything is installed and built.
 #
 #   bash bench/table.sh [VENV] [MODELS]     default: .venv and models; both from the repository's root
 set -euo pipefail

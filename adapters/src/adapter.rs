@@ -164,7 +164,10 @@ impl Adapter {
         };
         let Some((a, b)) = &self.origin else { return y };
         let taken = x.matmul(a.clone().transpose()).matmul(b.clone().transpose()) * self.scale;
-        y - factors.map_or(taken.clone(), |factors| taken * factors)
+        match factors {
+            Some(factors) => y - taken * factors,
+            None => y - taken,
+        }
     }
 
     /// What each output is multiplied by, `[1, n]`: DoRA's magnitudes over the norms as they are.

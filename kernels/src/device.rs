@@ -54,11 +54,6 @@ pub enum DeviceError {
     },
 }
 
-/// Whether a device is the processor.
-pub fn is_processor(device: &Device) -> bool {
-    device.clone().without_autodiff() == Device::flex()
-}
-
 fn list(names: &[DeviceName]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }

@@ -11,6 +11,7 @@ use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{Device, Tensor};
 
+use crate::cpu::panels::scale_columns;
 use crate::cpu::{Isa, math, multiversion, team};
 use crate::flex;
 use crate::gated_activation::{Activation, cpu as gates};
@@ -31,7 +32,7 @@ const MOST: usize = team::MATRICES;
 
 /// Whether a device's tensors lie in host memory, where this module can work.
 pub fn is_host(device: &Device) -> bool {
-    *device == Device::flex()
+    device.clone().without_autodiff() == Device::flex()
 }
 
 /// The numbers of a tensor in host memory, without a copy.
@@ -226,16 +227,6 @@ multiversion! {
 }
 
 multiversion! {
-    fn multiply_columns(by: &[f32], y: &mut [f32]) {
-        for y in y.chunks_exact_mut(by.len().max(1)) {
-            for (y, by) in y.iter_mut().zip(by) {
-                *y *= by;
-            }
-        }
-    }
-}
-
-multiversion! {
     fn cap_all(cap: f32, y: &mut [f32]) {
         for y in y {
             *y = cap * math::tanh(*y / cap);
@@ -268,7 +259,7 @@ pub fn add_to_rows(x: &[f32], y: &mut [f32]) {
 
 /// Multiplies each row of `y [T, n]` by `by [n]`.
 pub fn scale_rows(by: &[f32], y: &mut [f32]) {
-    by_rows(y, by.len(), &|_, y| multiply_columns(Isa::detect(), by, y));
+    by_rows(y, by.len(), &|_, y| scale_columns(Isa::detect(), by, by.len(), y));
 }
 
 multiversion! {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use burn::tensor::Device;
-use ft_kernels::device::is_processor;
+use ft_kernels::host::is_host;
 
 /// Looks for work before the processor is offered to others.
 const LOOKS: u32 = 64;
@@ -44,7 +44,7 @@ fn on_awake_pool<R: Send>(f: impl FnOnce() -> R + Send) -> R {
 /// As [`on_awake_pool`] where the processor multiplies. Where a GPU does, `f` runs where it is called: threads that look for work
 /// would find none.
 pub(crate) fn for_device<R: Send>(device: &Device, f: impl FnOnce() -> R + Send) -> R {
-    if is_processor(device) { on_awake_pool(f) } else { f() }
+    if is_host(device) { on_awake_pool(f) } else { f() }
 }
 
 /// Does what the pool has to do until the time has come.

@@ -148,10 +148,7 @@ pub fn adapted_matmul(
     weight: &Packed,
     adaptation: Adaptation,
 ) -> Tensor<2> {
-    assert_eq!(x.dims()[1], weight.cols(), "x has as many columns as W");
-    assert_eq!(a.dims()[1], weight.cols(), "A has as many columns as W");
-    assert_eq!(b.dims()[0], weight.rows(), "B has as many rows as W");
-    assert_eq!(a.dims()[0], b.dims()[1], "A and B have one rank");
+    assert_shapes(&x, &a, &b, weight);
     Tensor::from_dispatch(<Dispatch as AdaptedMatmul>::adapted_matmul(
         x.into_dispatch(),
         a.into_dispatch(),
@@ -159,4 +156,12 @@ pub fn adapted_matmul(
         weight.clone(),
         adaptation,
     ))
+}
+
+/// That the shapes agree: if not, a bug in the caller.
+pub(crate) fn assert_shapes(x: &Tensor<2>, a: &Tensor<2>, b: &Tensor<2>, weight: &Packed) {
+    assert_eq!(x.dims()[1], weight.cols(), "x has as many columns as W");
+    assert_eq!(a.dims()[1], weight.cols(), "A has as many columns as W");
+    assert_eq!(b.dims()[0], weight.rows(), "B has as many rows as W");
+    assert_eq!(a.dims()[0], b.dims()[1], "A and B have one rank");
 }

@@ -8,7 +8,10 @@ use rayon::prelude::*;
 
 use super::gemm::Into;
 use super::panels::{WIDTH, scale_rows, with_buffer};
+#[cfg(target_arch = "x86_64")]
+use super::tiles_avx2::Avx2;
 use super::{Isa, multiversion};
+use crate::formats::integer::Layout;
 use crate::integer::{Activations, BLOCK, LEAST};
 use crate::packed::Packed;
 
@@ -20,6 +23,9 @@ const PART_BLOCKS: usize = 8;
 
 /// Bytes of a cache line: a vector that lies in two of them is read twice.
 const ALIGNMENT: usize = 64;
+
+/// Codes of columns that were rounded here.
+const ROUNDED: Layout = Layout { zero: 128, most: 255, mins: false };
 
 /// Rows from one of them on.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +74,7 @@ pub(crate) struct Panels {
     scales: Vec<f32>,
     mins: Vec<f32>,
     zero: u8,
+    most: u8,
     count: usize,
 }
 
@@ -90,6 +97,12 @@ pub(super) struct Panel<'a> {
     /// Empty if there are none.
     pub(super) mins: &'a [f32],
     pub(super) zero: u8,
+    /// The largest code.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(dead_code, reason = "read where small codes have a kernel of their own")
+    )]
+    pub(super) most: u8,
     pub(super) blocks: usize,
 }
 
@@ -109,15 +122,17 @@ impl<'a> Part<'a> {
             scales: &panels.scales[factors],
             mins,
             zero: panels.zero,
+            most: panels.most,
             blocks,
         }
     }
 }
 
 impl Panels {
-    fn shape(&mut self, columns: usize, blocks: usize, zero: u8, mins: bool) {
+    fn shape(&mut self, columns: usize, blocks: usize, layout: Layout) {
+        let Layout { zero, most, mins } = layout;
         self.count = columns.div_ceil(WIDTH);
-        self.zero = zero;
+        (self.zero, self.most) = (zero, most);
         let codes = self.count * blocks * BLOCK_CODES;
         if self.codes.len() < codes + ALIGNMENT {
             self.codes.resize(codes + ALIGNMENT, 0);
@@ -153,7 +168,7 @@ impl Panels {
         let isa = Isa::detect();
         let layout = weight.integer_layout().expect("asked for before");
         let blocks = weight.cols().div_ceil(BLOCK);
-        self.shape(rows.len(), blocks, layout.zero, layout.mins);
+        self.shape(rows.len(), blocks, layout);
         self.fill(blocks, |panel, codes, scales, mins| {
             let mut own = vec![0u8; blocks * BLOCK];
             with_buffer(2 * blocks, |factors| {
@@ -193,7 +208,7 @@ impl Panels {
         let isa = Isa::detect();
         let (columns, depth) = (weight.cols(), rows.len());
         let blocks = depth.div_ceil(BLOCK);
-        self.shape(columns, blocks, 128, false);
+        self.shape(columns, blocks, ROUNDED);
         let count = self.count;
         // Every thread lays several parts.
         let deep = blocks.div_ceil(4).clamp(1, PART_BLOCKS);
@@ -287,14 +302,42 @@ pub(super) fn block(
     into: Into,
 ) {
     #[cfg(target_arch = "x86_64")]
-    if let Some(vnni) = super::vnni::Vnni::detect() {
+    if let Some(vnni) = super::vnni::Vnni::of(isa) {
         return super::vnni::block(vnni, shape, left, panel, out, out_row, into);
+    } else if let Some(avx2) = Avx2::of(isa) {
+        return super::dots::avx2::block(avx2, shape, left, panel, out, out_row, into == Into::Add);
     }
     plain_block(isa, shape, left, panel, out, out_row, into);
 }
 
+/// That operands and output of a block fit in their slices.
+///
+/// # Panics
+///
+/// If one does not.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn check(
+    [rows, columns]: [usize; 2],
+    left: Left<'_>,
+    panel: Panel<'_>,
+    out: &[f32],
+    out_row: usize,
+) {
+    assert!(columns <= WIDTH, "a panel has {WIDTH} columns");
+    let cells = (rows - 1) * left.row_blocks + panel.blocks;
+    let fits = left.codes.len() >= cells * BLOCK
+        && [left.scales.len(), left.sums.len(), left.shares.len()].iter().all(|len| *len >= cells);
+    assert!(fits, "left rows are too few");
+    let factors = panel.blocks * WIDTH;
+    assert!(panel.codes.len() >= factors * BLOCK, "panel is too small");
+    assert!(panel.scales.len() >= factors, "scales are too few");
+    assert!(panel.mins.is_empty() || panel.mins.len() >= factors, "least values are too few");
+    assert!(out_row >= columns || rows == 1, "rows of the output overlap");
+    assert!((rows - 1) * out_row + columns <= out.len(), "output is too small");
+}
+
 multiversion! {
-    /// The safe twin of `vnni::block`.
+    /// The safe twin of `vnni::block` and `dots::avx2::block`.
     pub(super) fn plain_block(
         shape: [usize; 2],
         left: Left<'_>,

@@ -49,7 +49,9 @@ pub(crate) mod panels;
 pub(crate) mod round;
 pub(crate) mod team;
 mod tiles;
+mod tiles_avx2;
 pub(crate) mod translate;
+mod transpose;
 mod vnni;
 
 pub use heap::keep_freed_memory;

@@ -1,12 +1,11 @@
-//! Register tiles of f32 products where there is no AVX-512: six rows by 16 columns, which are twelve registers of AVX2 or 24 of
-//! NEON, and leave room for what they are multiplied with. Loops over arrays, which the compiler makes vectors of.
+//! Register tiles of f32 products where there is neither AVX-512 nor AVX2: six rows by 16 columns, which are 24 registers of NEON,
+//! and leave room for what they are multiplied with. Loops over arrays, which the compiler makes vectors of.
 //!
 //! The safe twin is [`super::panels::plain_block`].
 #![expect(unsafe_code, reason = "reads and writes of vectors, argued at each block")]
 
 use super::gemm::Into;
 use super::panels::Operands;
-use super::{Isa, Level};
 
 /// Rows of a tile.
 const ROWS: usize = 6;
@@ -21,7 +20,6 @@ const COLUMNS: usize = 16;
 ///
 /// If a matrix does not fit in its slice.
 pub(super) fn block(
-    isa: Isa,
     [rows, columns]: [usize; 2],
     operands: Operands<'_>,
     out: &mut [f32],
@@ -56,32 +54,13 @@ pub(super) fn block(
             let strip = Operands { left: left.below(first), ..strip };
             let out = &mut out[first * out_row + column..];
             let shape = [(rows - first).min(ROWS), count];
-            // SAFETY: an `Isa` of a level exists only where `Isa::available` found its features. `shape[0]` rows of the left
-            // matrix and `depth` rows of 16 numbers of the panel are inside their slices, by the assertions and because
+            // SAFETY: `shape[0]` rows of the left matrix and `depth` rows of 16 numbers of the panel are inside their slices, by the assertions and because
             // what is shorter was copied.
             unsafe {
-                match isa.level() {
-                    #[cfg(target_arch = "x86_64")]
-                    Level::Avx2 | Level::Avx512 => avx2(shape, &strip, out, out_row, into),
-                    Level::Baseline => {
-                        tile_of::<{ cfg!(target_arch = "aarch64") }>(
-                            shape, &strip, out, out_row, into,
-                        );
-                    }
-                }
+                tile_of::<{ cfg!(target_arch = "aarch64") }>(shape, &strip, out, out_row, into);
             }
         }
     }
-}
-
-/// # Safety
-///
-/// The machine has AVX2 and FMA; sizes as of [`tile`].
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn avx2(shape: [usize; 2], of: &Operands<'_>, out: &mut [f32], row: usize, into: Into) {
-    // SAFETY: by the caller.
-    unsafe { tile_of::<true>(shape, of, out, row, into) }
 }
 
 /// # Safety

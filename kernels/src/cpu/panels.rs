@@ -11,6 +11,8 @@ use rayon::prelude::*;
 
 use super::gemm::{Into, Strided, Threads};
 use super::{Isa, codes, multiversion};
+#[cfg(target_arch = "x86_64")]
+use super::{tiles::Avx512, tiles_avx2::Avx2, transpose};
 
 /// Columns of a panel.
 pub(crate) const WIDTH: usize = 32;
@@ -225,13 +227,16 @@ pub(super) fn block(
     into: Into,
 ) {
     #[cfg(target_arch = "x86_64")]
-    if let Some(avx512) = super::tiles::Avx512::of(isa) {
+    if let Some(avx512) = Avx512::of(isa) {
         return super::tiles::block(avx512, shape, operands, out, out_row, into);
+    } else if let Some(avx2) = Avx2::of(isa) {
+        return super::tiles_avx2::block(avx2, shape, operands, out, out_row, into);
     }
-    super::narrow::block(isa, shape, operands, out, out_row, into);
+    let _ = isa;
+    super::narrow::block(shape, operands, out, out_row, into);
 }
 
-/// The safe twin of `tiles::block` and `narrow::block`.
+/// The safe twin of `tiles::block`, `tiles_avx2::block` and `narrow::block`.
 #[cfg(test)]
 pub(super) fn plain_block(
     [rows, columns]: [usize; 2],
@@ -257,13 +262,22 @@ pub(super) fn plain_block(
 pub(crate) fn lay(isa: Isa, b: Strided<'_>, [depth, columns]: [usize; 2], panel: &mut [f32]) {
     let columns = columns.min(WIDTH);
     #[cfg(target_arch = "x86_64")]
-    if let (Some(avx512), 1) = (super::tiles::Avx512::of(isa), b.row) {
-        for half in [0, 16] {
-            let lanes = columns.saturating_sub(half).min(16);
-            let data = if lanes > 0 { &b.data[half * b.column..] } else { b.data };
-            super::tiles::transpose_lanes(avx512, data, b.column, lanes, depth, &mut panel[half..]);
+    if b.row == 1 {
+        let (avx512, avx2) = (Avx512::of(isa), Avx2::of(isa));
+        let side = if avx512.is_some() { 16 } else { 8 };
+        if avx2.is_some() {
+            for first in (0..WIDTH).step_by(side) {
+                let lanes = columns.saturating_sub(first).min(side);
+                let data = if lanes > 0 { &b.data[first * b.column..] } else { b.data };
+                let panel = &mut panel[first..];
+                if let Some(avx512) = avx512 {
+                    transpose::sixteen(avx512, data, b.column, lanes, depth, panel);
+                } else if let Some(avx2) = avx2 {
+                    transpose::eight(avx2, data, b.column, lanes, depth, panel);
+                }
+            }
+            return;
         }
-        return;
     }
     let _ = isa;
     for (l, row) in panel.chunks_exact_mut(WIDTH).take(depth).enumerate() {
@@ -423,7 +437,6 @@ mod tests {
                         block(isa, [rows, columns], operands, &mut got, 37, into);
                         plain_block([rows, columns], operands, &mut wanted, 37, into);
                         super::super::narrow::block(
-                            isa,
                             [rows, columns],
                             operands,
                             &mut narrow,

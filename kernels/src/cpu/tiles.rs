@@ -1,6 +1,6 @@
 //! Register tiles of f32 products on AVX-512: eight rows by two vectors of columns, every operand read in place.
 //!
-//! The safe twin is [`super::panels::plain_block`]; where there is no AVX-512, `narrow.rs` runs. On the machines they were
+//! The safe twin is [`super::panels::plain_block`]; where there is no AVX-512, `tiles_avx2.rs` or `narrow.rs` runs. On the machines they were
 //! measured on, these tiles reach 95 % of what the multipliers can do.
 #![cfg(target_arch = "x86_64")]
 #![expect(unsafe_code, reason = "loads and stores of vectors, argued at each block")]
@@ -11,7 +11,7 @@
 
 use std::arch::x86_64::*;
 
-use super::gemm::{Into, Strided};
+use super::gemm::Into;
 use super::panels::{Operands, WIDTH};
 use super::{Isa, Level};
 
@@ -175,79 +175,5 @@ unsafe fn tile<const M: usize, const V: usize>(place: &Place) {
                 _mm512_mask_storeu_ps(at, mask, _mm512_fmadd_ps(alpha, sum, old));
             }
         }
-    }
-}
-
-/// Sixteen rows of `depth` numbers, `row` apart, as columns: `out[l · WIDTH + lane] = data[lane · row + l]`. Lanes from
-/// `lanes` on become zero.
-///
-/// # Panics
-///
-/// If the rows or `depth` rows of the panel do not fit in their slices.
-pub(super) fn transpose_lanes(
-    avx512: Avx512,
-    data: &[f32],
-    row: usize,
-    lanes: usize,
-    depth: usize,
-    out: &mut [f32],
-) {
-    let Avx512(()) = avx512;
-    if depth == 0 {
-        return;
-    }
-    assert!(lanes <= 16, "a vector has 16 lanes");
-    assert!(Strided::rows(data, row).covers(lanes, depth), "rows are too short to transpose");
-    assert!((depth - 1) * WIDTH + 16 <= out.len(), "panel is too small for {depth} rows");
-    for from in (0..depth).step_by(16) {
-        let count = (depth - from).min(16);
-        // SAFETY: `Avx512` proves the instruction set; the assertions keep `lanes` rows of `count` elements from
-        // `from` on, and `count` rows of 16 elements of the panel, inside their slices.
-        unsafe {
-            let data = data.as_ptr().wrapping_add(from);
-            let out = out.as_mut_ptr().add(from * WIDTH);
-            transpose16(data, row, lanes, count, out);
-        }
-    }
-}
-
-#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512cd,avx512dq,avx512vl")]
-unsafe fn transpose16(data: *const f32, row: usize, lanes: usize, count: usize, out: *mut f32) {
-    let [mask, _] = masks(count);
-    let mut r = [_mm512_setzero_ps(); 16];
-    for (lane, r) in r.iter_mut().enumerate().take(lanes) {
-        // SAFETY: `count` elements of row `lane`, as the caller promises.
-        *r = unsafe { _mm512_maskz_loadu_ps(mask, data.wrapping_add(lane * row)) };
-    }
-    // Pairs, then fours within 128 bits, then the 128-bit parts.
-    let mut a = r;
-    for i in 0..8 {
-        a[2 * i] = _mm512_unpacklo_ps(r[2 * i], r[2 * i + 1]);
-        a[2 * i + 1] = _mm512_unpackhi_ps(r[2 * i], r[2 * i + 1]);
-    }
-    let mut b = a;
-    for i in 0..4 {
-        let [w, x] = [_mm512_castps_pd(a[4 * i]), _mm512_castps_pd(a[4 * i + 1])];
-        let [y, z] = [_mm512_castps_pd(a[4 * i + 2]), _mm512_castps_pd(a[4 * i + 3])];
-        b[4 * i] = _mm512_castpd_ps(_mm512_unpacklo_pd(w, y));
-        b[4 * i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(w, y));
-        b[4 * i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(x, z));
-        b[4 * i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(x, z));
-    }
-    // b[4q + c] holds columns c, c + 4, c + 8, c + 12 of rows 4q..4q + 4.
-    let mut columns = r;
-    for c in 0..4 {
-        let low01 = _mm512_shuffle_f32x4::<0b10_00_10_00>(b[c], b[c + 4]);
-        let high01 = _mm512_shuffle_f32x4::<0b11_01_11_01>(b[c], b[c + 4]);
-        let low23 = _mm512_shuffle_f32x4::<0b10_00_10_00>(b[c + 8], b[c + 12]);
-        let high23 = _mm512_shuffle_f32x4::<0b11_01_11_01>(b[c + 8], b[c + 12]);
-        columns[c] = _mm512_shuffle_f32x4::<0b10_00_10_00>(low01, low23);
-        columns[c + 8] = _mm512_shuffle_f32x4::<0b11_01_11_01>(low01, low23);
-        columns[c + 4] = _mm512_shuffle_f32x4::<0b10_00_10_00>(high01, high23);
-        columns[c + 12] = _mm512_shuffle_f32x4::<0b11_01_11_01>(high01, high23);
-    }
-    for (l, column) in columns.into_iter().enumerate().take(count) {
-        // SAFETY: 16 elements of row `l` of the panel, as the caller promises.
-        unsafe { _mm512_storeu_ps(out.wrapping_add(l * WIDTH), column) };
     }
 }

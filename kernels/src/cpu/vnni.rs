@@ -9,7 +9,7 @@
 use std::arch::x86_64::*;
 use std::sync::OnceLock;
 
-use super::codes::{Left, Panel};
+use super::codes::{Left, Panel, check};
 use super::gemm::Into;
 use super::panels::WIDTH;
 use super::{Isa, is_wanted, tiles};
@@ -29,14 +29,11 @@ const STEP: usize = 4 * WIDTH;
 pub(super) struct Vnni(());
 
 impl Vnni {
-    /// The proof, if it can be had. Looked up once.
-    pub(super) fn detect() -> Option<Self> {
+    /// The proof, if an instruction set is AVX-512 and the machine has VNNI too.
+    pub(super) fn of(isa: Isa) -> Option<Self> {
         static FOUND: OnceLock<bool> = OnceLock::new();
-        let found = || {
-            tiles::Avx512::of(Isa::detect()).is_some()
-                && is_x86_feature_detected!("avx512vnni")
-                && is_wanted("vnni")
-        };
+        tiles::Avx512::of(isa)?;
+        let found = || is_x86_feature_detected!("avx512vnni") && is_wanted("vnni");
         FOUND.get_or_init(found).then_some(Self(()))
     }
 }
@@ -59,18 +56,7 @@ pub(super) fn block(
     if rows == 0 || columns == 0 {
         return;
     }
-    let blocks = panel.blocks;
-    assert!(columns <= WIDTH, "a tile has {WIDTH} columns");
-    let cells = (rows - 1) * left.row_blocks + blocks;
-    let fits = left.codes.len() >= cells * BLOCK
-        && [left.scales.len(), left.sums.len(), left.shares.len()].iter().all(|len| *len >= cells);
-    assert!(fits, "left rows are too few");
-    let factors = blocks * WIDTH;
-    assert!(panel.codes.len() >= factors * BLOCK, "panel is too small");
-    assert!(panel.scales.len() >= factors, "scales are too few");
-    assert!(panel.mins.is_empty() || panel.mins.len() >= factors, "least values are too few");
-    assert!(out_row >= columns || rows == 1, "rows of the output overlap");
-    assert!((rows - 1) * out_row + columns <= out.len(), "output is too small");
+    check([rows, columns], left, panel, out, out_row);
     let most = if panel.mins.is_empty() { ROWS } else { ROWS_WITH_MINS };
     let target = out.as_mut_ptr();
     let mut first = 0;

@@ -9,7 +9,7 @@ use burn::backend::ops::FloatTensorOps;
 use burn::backend::{Backend, Dispatch, backend_extension, flex::Flex, tensor::FloatTensor};
 use burn::tensor::Tensor;
 
-use crate::adapted_matmul::{Adaptation, cpu as adapted};
+use crate::adapted_matmul::{Adaptation, assert_shapes, cpu as adapted};
 use crate::flex;
 use crate::packed::Packed;
 
@@ -167,10 +167,7 @@ pub fn decomposed_matmul(
     weight: &Packed,
     adaptation: Adaptation,
 ) -> Tensor<2> {
-    assert_eq!(x.dims()[1], weight.cols(), "x has as many columns as W");
-    assert_eq!(a.dims()[1], weight.cols(), "A has as many columns as W");
-    assert_eq!(b.dims()[0], weight.rows(), "B has as many rows as W");
-    assert_eq!(a.dims()[0], b.dims()[1], "A and B have one rank");
+    assert_shapes(&x, &a, &b, weight);
     assert_eq!(factors.dims(), [1, weight.rows()], "one factor a row of W");
     Tensor::from_dispatch(<Dispatch as DecomposedMatmul>::decomposed_matmul(
         x.into_dispatch(),

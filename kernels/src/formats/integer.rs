@@ -17,6 +17,8 @@ pub(crate) const GROUP: usize = 32;
 pub(crate) struct Layout {
     /// The code of zero.
     pub(crate) zero: u8,
+    /// The largest code.
+    pub(crate) most: u8,
     /// Whether groups have a least value (and then `zero` is 0).
     pub(crate) mins: bool,
 }
@@ -28,13 +30,14 @@ const FP4_STEPS: f32 = 120.0;
 
 /// The meaning of codes of a matrix with rows of `cols` values, or nothing if the format has none that are (nearly) exact.
 pub(crate) fn layout(format: Format, cols: usize) -> Option<Layout> {
-    let around = |zero| Some(Layout { zero, mins: false });
-    let above_least = Some(Layout { zero: 0, mins: true });
+    let around = |zero| Some(Layout { zero, most: zero - 1 + zero, mins: false });
+    let above_least = |most| Some(Layout { zero: 0, most, mins: true });
     match format {
         Format::Q4_0 => around(8),
         Format::Q5_0 => around(16),
         Format::Q8_0 | Format::Iq4Nl | Format::Mxfp4 | Format::Int8 => around(128),
-        Format::Q4_1 | Format::Q5_1 | Format::Q4K | Format::Q5K => above_least,
+        Format::Q4_1 | Format::Q4K => above_least(15),
+        Format::Q5_1 | Format::Q5K => above_least(31),
         // A group must not lie in two of their blocks.
         Format::Nf4 { .. } | Format::Fp4 { .. } if cols.is_multiple_of(GROUP) => around(128),
         _ => None,

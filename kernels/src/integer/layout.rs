@@ -27,6 +27,8 @@ pub(crate) struct Layout {
     pub(crate) group: usize,
     /// What is subtracted from a code.
     pub(crate) zero: u8,
+    /// The largest code.
+    pub(crate) most: u8,
     /// Whether there are minima.
     pub(crate) mins: bool,
     /// Bytes that make a value: two for uneven levels.
@@ -59,6 +61,7 @@ impl Layout {
             halves: 1,
             group: 32,
             zero: 0,
+            most: 15,
             mins: false,
             planes: 1,
         };
@@ -66,23 +69,32 @@ impl Layout {
             Format::F32 | Format::F16 | Format::Bf16 => return None,
             Format::Q4_0 => Self { zero: 8, ..plain },
             Format::Q4_1 => Self { meta: 4, halves: 2, mins: true, ..plain },
-            Format::Q5_0 => Self { words: 5, zero: 16, ..plain },
-            Format::Q5_1 => Self { words: 5, meta: 4, halves: 2, mins: true, ..plain },
-            Format::Q8_0 => Self { words: 8, zero: 128, ..plain },
-            Format::Q2K => Self { words: 16, meta: 20, halves: 2, group: 16, mins: true, ..plain },
-            Format::Q3K => Self { words: 24, meta: 18, group: 16, zero: 4, ..plain },
+            Format::Q5_0 => Self { words: 5, zero: 16, most: 31, ..plain },
+            Format::Q5_1 => Self { words: 5, meta: 4, halves: 2, most: 31, mins: true, ..plain },
+            Format::Q8_0 => Self { words: 8, zero: 128, most: 255, ..plain },
+            Format::Q2K => {
+                Self { words: 16, meta: 20, halves: 2, group: 16, most: 3, mins: true, ..plain }
+            }
+            Format::Q3K => Self { words: 24, meta: 18, group: 16, zero: 4, most: 7, ..plain },
             Format::Q4K => Self { words: 32, meta: 20, halves: 2, mins: true, ..plain },
-            Format::Q5K => Self { words: 40, meta: 20, halves: 2, mins: true, ..plain },
-            Format::Q6K => Self { words: 48, meta: 18, group: 16, zero: 32, ..plain },
-            Format::Iq4Nl => Self { zero: 128, ..plain },
-            Format::Mxfp4 => Self { meta: 1, halves: 0, zero: 12, ..plain },
+            Format::Q5K => Self { words: 40, meta: 20, halves: 2, most: 31, mins: true, ..plain },
+            Format::Q6K => Self { words: 48, meta: 18, group: 16, zero: 32, most: 63, ..plain },
+            Format::Iq4Nl => Self { zero: 128, most: 255, ..plain },
+            Format::Mxfp4 => Self { meta: 1, halves: 0, zero: 12, most: 24, ..plain },
             Format::Nf4 { double_quant } | Format::Fp4 { double_quant } => {
                 let meta = if double_quant { 1 } else { 4 };
-                Self { words: 8, meta, halves: 0, zero: 128, planes: 2, ..plain }
+                Self { words: 8, meta, halves: 0, zero: 128, most: 255, planes: 2, ..plain }
             }
-            Format::Int8 => {
-                Self { len: 32, bytes: 32, words: 8, meta: 0, halves: 0, zero: 128, ..plain }
-            }
+            Format::Int8 => Self {
+                len: 32,
+                bytes: 32,
+                words: 8,
+                meta: 0,
+                halves: 0,
+                zero: 128,
+                most: 255,
+                ..plain
+            },
         })
     }
 

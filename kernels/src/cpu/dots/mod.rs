@@ -7,7 +7,8 @@
     expect(unsafe_code, reason = "calls of kernels with target features, argued at each")
 )]
 
-mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(super) mod avx2;
 mod direct;
 mod neon;
 mod rows;
@@ -123,12 +124,16 @@ impl Dots {
         let lent = strip.rows();
         assert!(lent.start <= rows.start && rows.end <= lent.end, "rows that were lent");
         #[cfg(target_arch = "x86_64")]
-        if self.0 == Way::Vnni {
+        if self.0 != Way::Portable {
             let (at, row) = strip.start(rows.start);
             let out = rows::Out { at: at.wrapping_add(column), row, columns, adds: first > 0 };
-            // SAFETY: this way exists only where `available` found its features; sizes were checked above, and the strip's rows
-            // have `columns` numbers from `column` on.
-            return unsafe { vnni::add(layout, panels, x, first, rows, out) };
+            if self.0 == Way::Vnni {
+                // SAFETY: this way exists only where `available` found its features; sizes were checked above, and the strip's
+                // rows have `columns` numbers from `column` on.
+                return unsafe { vnni::add(layout, panels, x, first, rows, out) };
+            }
+            // SAFETY: as above.
+            return unsafe { avx2::add(layout, panels, x, first, rows, out) };
         }
         let mut sums = [[0.0; LANES]; SOME];
         for (at, panel) in panels.iter().enumerate() {
@@ -143,11 +148,6 @@ impl Dots {
                     }
                 }
                 match self.0 {
-                    // SAFETY: this way exists only where `available` found its features; sizes were checked above.
-                    #[cfg(target_arch = "x86_64")]
-                    Way::Avx2 => unsafe {
-                        avx2::add(layout, panel, x, first, rows.clone(), sums);
-                    },
                     // SAFETY: every machine of this architecture has NEON; sizes were checked above.
                     #[cfg(target_arch = "aarch64")]
                     Way::Neon => unsafe {

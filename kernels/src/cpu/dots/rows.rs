@@ -5,6 +5,8 @@
 #[cfg(target_arch = "x86_64")]
 use super::LANES;
 use super::{Activations, BLOCK, Layout, Panel};
+#[cfg(target_arch = "x86_64")]
+use crate::cpu::{codes, panels::WIDTH};
 
 /// Activations from one row and block on. Groups are of 32 values, `QUADS` 8, or of 16, `QUADS` 4.
 #[derive(Clone, Copy)]
@@ -38,6 +40,19 @@ impl<const QUADS: usize> Rows<QUADS> {
             shares,
             blocks: x.blocks,
             zero: i32::from(layout.zero),
+        }
+    }
+
+    /// From another row on.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn below(self, rows: usize) -> Self {
+        let groups = rows * self.blocks * Self::PER_BLOCK;
+        Self {
+            codes: self.codes.wrapping_add(rows * self.blocks * BLOCK),
+            scales: self.scales.wrapping_add(rows * self.blocks),
+            sums: self.sums.wrapping_add(groups),
+            shares: self.shares.wrapping_add(groups),
+            ..self
         }
     }
 
@@ -92,12 +107,33 @@ impl<const QUADS: usize> Rows<QUADS> {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
+impl Rows<8> {
+    /// All rows of a product in training.
+    pub(super) fn left(left: codes::Left<'_>, zero: u8) -> Self {
+        Self {
+            codes: left.codes.as_ptr(),
+            scales: left.scales.as_ptr(),
+            sums: left.sums.as_ptr(),
+            shares: left.shares.as_ptr(),
+            blocks: left.row_blocks,
+            zero: i32::from(zero),
+        }
+    }
+}
+
 /// One unpacked tile.
 #[derive(Clone, Copy)]
 pub(super) struct Weights {
     pub(super) quads: *const u8,
     pub(super) scales: *const f32,
     pub(super) mins: *const f32,
+    /// Bytes from one quad to the next.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) step: usize,
+    /// Scales from one group to the next, and least values.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) factors: usize,
 }
 
 impl Weights {
@@ -106,6 +142,23 @@ impl Weights {
             quads: panel.quads.as_ptr().cast(),
             scales: panel.scales.as_ptr().cast(),
             mins: panel.mins.as_ptr().cast(),
+            #[cfg(target_arch = "x86_64")]
+            step: 4 * LANES,
+            #[cfg(target_arch = "x86_64")]
+            factors: LANES,
+        }
+    }
+
+    /// Half `tile` of a panel, from a block on.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn half(panel: codes::Panel<'_>, block: usize, tile: usize) -> Self {
+        let first = block * WIDTH + tile * LANES;
+        Self {
+            quads: panel.codes[block * BLOCK * WIDTH + 4 * tile * LANES..].as_ptr(),
+            scales: panel.scales[first..].as_ptr(),
+            mins: panel.mins.as_ptr().wrapping_add(first),
+            step: 4 * WIDTH,
+            factors: WIDTH,
         }
     }
 }
