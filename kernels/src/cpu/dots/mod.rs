@@ -72,7 +72,9 @@ impl Dots {
     pub(crate) fn available() -> impl Iterator<Item = Self> {
         #[cfg(target_arch = "x86_64")]
         let ways = {
-            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            let avx2 = is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("f16c");
             let vnni = is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512vl")
@@ -171,7 +173,7 @@ impl Dots {
     pub(crate) fn reads_in_place(self) -> bool {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
-            Way::Vnni => true,
+            Way::Vnni | Way::Avx2 => true,
             _ => false,
         }
     }
@@ -199,7 +201,14 @@ impl Dots {
         match self.0 {
             // SAFETY: this way exists only where `available` found its features; sizes were checked above.
             #[cfg(target_arch = "x86_64")]
-            Way::Vnni => unsafe { direct::sums(layout, (tile, apart), x, rows, sums) },
+            Way::Vnni => unsafe {
+                direct::sums::<direct::Vnni>(layout, (tile, apart), x, rows, sums);
+            },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Way::Avx2 => unsafe {
+                direct::sums::<direct::Avx2>(layout, (tile, apart), x, rows, sums);
+            },
             _ => unreachable!("{self:?} does not read in place"),
         }
     }

@@ -1,18 +1,42 @@
 //! How codes and scales of each format come out of a laid block in registers.
 #![expect(unsafe_code, reason = "loads of vectors, argued at each block")]
-#![cfg_attr(
-    not(test), // clippy looks away in tests
-    expect(clippy::wildcard_imports, reason = "the names of intrinsics say where they are from")
-)]
+#![expect(clippy::inline_always, reason = "must end up inside functions with target features")]
 
-use std::arch::x86_64::*;
-
+use super::registers::Registers;
 use crate::formats::four_bit::{FP4, NF4};
 use crate::formats::{iq4_nl, mxfp4};
 use crate::integer::{Unpack, one_byte, two_bytes};
 
+/// Scales of a block, for the rows of one register.
+#[derive(Clone, Copy)]
+pub(in crate::cpu::dots) struct Meta {
+    /// Where those of the block begin.
+    pub(super) at: *const u8,
+    /// The first of the rows.
+    pub(super) row: usize,
+}
+
+impl Meta {
+    /// A number in half precision of each row.
+    #[inline(always)]
+    unsafe fn half<R: Registers>(self, number: usize) -> R::Float {
+        // SAFETY: by the caller.
+        unsafe { R::halves(self.at.add(32 * number + 2 * self.row)) }
+    }
+
+    /// Where a byte of each row is.
+    #[inline(always)]
+    fn byte(self, number: usize) -> *const u8 {
+        self.at.wrapping_add(16 * number + self.row)
+    }
+}
+
 /// A format whose codes can be taken from a laid block in registers.
-pub(super) trait Form {
+///
+/// # Safety
+///
+/// Every function: the machine has the instructions of the registers; `codes` and `meta` lead to a block, group and quad are inside.
+pub(in crate::cpu::dots) trait Form {
     /// Words of codes in a block.
     const WORDS: usize;
     /// Bytes of scales in a block, of one row.
@@ -27,114 +51,82 @@ pub(super) trait Form {
     const HAS_UNITS: bool = false;
     /// Whether a code stands for two bytes.
     const TWO_BYTES: bool = false;
+    /// Whether codes fill their bytes; their zero is then 128.
+    const IS_WIDE: bool = Self::TWO_BYTES;
 
     /// Whether each group loads its words anew: kept for the groups to come, they would crowd others out of the registers.
     const LOADS_ANEW: bool = false;
 
     /// Codes `4·quad..` of a group, each in a byte.
-    ///
-    /// # Safety
-    ///
-    /// The machine has AVX-512 BW; `codes` leads to a block, group and quad are inside.
-    unsafe fn quad(codes: *const u8, group: usize, quad: usize) -> __m512i;
+    unsafe fn quad<R: Registers>(codes: *const u8, group: usize, quad: usize) -> R::Whole;
 
     /// The high and the low bytes that codes stand for.
-    ///
-    /// # Safety
-    ///
-    /// The machine has AVX-512 BW.
-    unsafe fn two_bytes(codes: __m512i) -> [__m512i; 2] {
+    #[inline(always)]
+    unsafe fn two_bytes<R: Registers>(codes: R::Whole) -> [R::Whole; 2] {
         [codes; 2]
     }
 
     /// The block's scale and least value (which is subtracted), if those of its groups are multiples of them.
-    ///
-    /// # Safety
-    ///
-    /// The machine has AVX-512 BW; `meta` leads to a block's scales.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn units(meta: *const u8) -> [__m512; 2] {
-        if !Self::HAS_UNITS {
-            return [_mm512_setzero_ps(); 2];
-        }
+    #[inline(always)]
+    unsafe fn units<R: Registers>(meta: Meta) -> [R::Float; 2] {
         // SAFETY: inside the block, by the caller.
-        let [scale, min] =
-            unsafe { if Self::MINS { halves::<true>(meta) } else { halves::<false>(meta) } };
-        [scale, _mm512_mul_ps(min, _mm512_set1_ps(-1.0))]
+        unsafe {
+            if !Self::HAS_UNITS {
+                return [R::float(0.0); 2];
+            }
+            let [scale, min] =
+                if Self::MINS { halves::<R, true>(meta) } else { halves::<R, false>(meta) };
+            [scale, R::times(min, R::float(-1.0))]
+        }
     }
 
     /// Scale and least value of a group, if they lie in the block; `units` are those of the block.
-    ///
-    /// # Safety
-    ///
-    /// The machine has AVX-512 BW; `meta` leads to a block's scales, which are not apart, and the group is inside.
-    unsafe fn factors(units: [__m512; 2], meta: *const u8, group: usize) -> [__m512; 2];
+    unsafe fn factors<R: Registers>(
+        units: [R::Float; 2],
+        meta: Meta,
+        group: usize,
+    ) -> [R::Float; 2];
 }
 
 /// A register of codes.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn word(codes: *const u8, at: usize) -> __m512i {
+#[inline(always)]
+unsafe fn word<R: Registers>(codes: *const u8, at: usize) -> R::Whole {
     // SAFETY: by the caller.
-    unsafe { _mm512_loadu_si512(codes.add(64 * at).cast()) }
-}
-
-/// `(word >> shift) & mask`, byte by byte, where the mask leaves no bits of other bytes.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-fn field(word: __m512i, shift: usize, mask: i8) -> __m512i {
-    let shifted = _mm512_srl_epi16(word, _mm_cvtsi64_si128(shift.cast_signed() as i64));
-    _mm512_and_si512(shifted, _mm512_set1_epi8(mask))
-}
-
-/// Numbers in half precision, one a row.
-#[inline]
-#[target_feature(enable = "avx512f")]
-unsafe fn half(meta: *const u8, number: usize) -> __m512 {
-    // SAFETY: by the caller.
-    unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(meta.add(32 * number).cast())) }
-}
-
-/// One byte of scales of each row.
-#[inline]
-#[target_feature(enable = "avx512f")]
-unsafe fn bytes(meta: *const u8, at: usize) -> __m128i {
-    // SAFETY: by the caller.
-    unsafe { _mm_loadu_si128(meta.add(16 * at).cast()) }
+    unsafe { R::codes(codes.add(64 * at)) }
 }
 
 /// A scale, and a least value if there is one, each in half precision.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn halves<const MINS: bool>(meta: *const u8) -> [__m512; 2] {
+#[inline(always)]
+unsafe fn halves<R: Registers, const MINS: bool>(meta: Meta) -> [R::Float; 2] {
     // SAFETY: by the caller.
     unsafe {
-        let min = if MINS { half(meta, 1) } else { _mm512_setzero_ps() };
-        [half(meta, 0), min]
+        let min = if MINS { meta.half::<R>(1) } else { R::float(0.0) };
+        [meta.half::<R>(0), min]
     }
 }
 
 /// Scale and least value of a group in multiples of the block's, six bits each.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn six_bits(units: [__m512; 2], meta: *const u8, group: usize) -> [__m512; 2] {
+#[inline(always)]
+unsafe fn six_bits<R: Registers>(units: [R::Float; 2], meta: Meta, group: usize) -> [R::Float; 2] {
     // SAFETY: by the caller.
     unsafe {
-        let scale = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes(meta, 4 + group)));
-        let min = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes(meta, 12 + group)));
-        [_mm512_mul_ps(units[0], scale), _mm512_mul_ps(units[1], min)]
+        let scale = R::to_float(R::bytes(meta.byte(4 + group)));
+        let min = R::to_float(R::bytes(meta.byte(12 + group)));
+        [R::times(units[0], scale), R::times(units[1], min)]
     }
 }
 
 /// The scale of a group in multiples of the block's, a signed byte.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn signed_byte([unit, _]: [__m512; 2], meta: *const u8, group: usize) -> [__m512; 2] {
+#[inline(always)]
+unsafe fn signed_byte<R: Registers>(
+    [unit, _]: [R::Float; 2],
+    meta: Meta,
+    group: usize,
+) -> [R::Float; 2] {
     // SAFETY: by the caller.
     unsafe {
-        let scale = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes(meta, 2 + group)));
-        [_mm512_mul_ps(unit, scale), _mm512_setzero_ps()]
+        let scale = R::to_float(R::signed_bytes(meta.byte(2 + group)));
+        [R::times(unit, scale), R::float(0.0)]
     }
 }
 
@@ -147,28 +139,17 @@ impl<const MINS: bool> Form for Nibbles<MINS> {
     const GROUPS: usize = 1;
     const MINS: bool = MINS;
 
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn quad(codes: *const u8, _group: usize, quad: usize) -> __m512i {
+    #[inline(always)]
+    unsafe fn quad<R: Registers>(codes: *const u8, _group: usize, quad: usize) -> R::Whole {
         // SAFETY: inside the block, by the caller.
-        unsafe { field(word(codes, quad % 4), 4 * (quad / 4), 15) }
+        unsafe { R::field(word::<R>(codes, quad % 4), 4 * (quad / 4), 15) }
     }
 
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn factors(_: [__m512; 2], meta: *const u8, _group: usize) -> [__m512; 2] {
+    #[inline(always)]
+    unsafe fn factors<R: Registers>(_: [R::Float; 2], meta: Meta, _group: usize) -> [R::Float; 2] {
         // SAFETY: inside the block, by the caller.
-        unsafe { halves::<MINS>(meta) }
+        unsafe { halves::<R, MINS>(meta) }
     }
-}
-
-/// What stands for codes of four bits.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-fn look_up(table: &[u8; 16], codes: __m512i) -> __m512i {
-    // SAFETY: 16 bytes are read from an array of 16 bytes.
-    let table = unsafe { _mm_loadu_si128(table.as_ptr().cast()) };
-    _mm512_shuffle_epi8(_mm512_broadcast_i32x4(table), codes)
 }
 
 /// `IQ4_NL`.
@@ -179,20 +160,19 @@ impl Form for Levels {
     const META: usize = 2;
     const GROUPS: usize = 1;
     const MINS: bool = false;
+    const IS_WIDE: bool = true;
 
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn quad(codes: *const u8, group: usize, quad: usize) -> __m512i {
+    #[inline(always)]
+    unsafe fn quad<R: Registers>(codes: *const u8, group: usize, quad: usize) -> R::Whole {
         const TABLE: [u8; 16] = one_byte(&iq4_nl::LEVELS, 128);
         // SAFETY: inside the block, by the caller.
-        look_up(&TABLE, unsafe { Nibbles::<false>::quad(codes, group, quad) })
+        unsafe { R::look_up(&TABLE, Nibbles::<false>::quad::<R>(codes, group, quad)) }
     }
 
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn factors(_: [__m512; 2], meta: *const u8, _group: usize) -> [__m512; 2] {
+    #[inline(always)]
+    unsafe fn factors<R: Registers>(_: [R::Float; 2], meta: Meta, _group: usize) -> [R::Float; 2] {
         // SAFETY: inside the block, by the caller.
-        unsafe { halves::<false>(meta) }
+        unsafe { halves::<R, false>(meta) }
     }
 }
 
@@ -205,25 +185,18 @@ impl Form for Powers {
     const GROUPS: usize = 1;
     const MINS: bool = false;
 
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn quad(codes: *const u8, group: usize, quad: usize) -> __m512i {
+    #[inline(always)]
+    unsafe fn quad<R: Registers>(codes: *const u8, group: usize, quad: usize) -> R::Whole {
         const TABLE: [u8; 16] = one_byte(&mxfp4::LEVELS, 12);
         // SAFETY: inside the block, by the caller.
-        look_up(&TABLE, unsafe { Nibbles::<false>::quad(codes, group, quad) })
+        unsafe { R::look_up(&TABLE, Nibbles::<false>::quad::<R>(codes, group, quad)) }
     }
 
     /// As `mxfp4::half_scale`.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn factors(_: [__m512; 2], meta: *const u8, _group: usize) -> [__m512; 2] {
+    #[inline(always)]
+    unsafe fn factors<R: Registers>(_: [R::Float; 2], meta: Meta, _group: usize) -> [R::Float; 2] {
         // SAFETY: inside the block, by the caller.
-        let exponents = _mm512_cvtepu8_epi32(unsafe { bytes(meta, 0) });
-        let normal = _mm512_slli_epi32::<23>(_mm512_sub_epi32(exponents, _mm512_set1_epi32(1)));
-        let denormal = _mm512_sllv_epi32(_mm512_set1_epi32(0x0020_0000), exponents);
-        let least = _mm512_cmplt_epi32_mask(exponents, _mm512_set1_epi32(2));
-        let scales = _mm512_mask_mov_epi32(normal, least, denormal);
-        [_mm512_castsi512_ps(scales), _mm512_setzero_ps()]
+        unsafe { [R::half_powers(R::bytes(meta.byte(0))), R::float(0.0)] }
     }
 }
 
@@ -236,21 +209,19 @@ impl<const MINS: bool> Form for Fives<MINS> {
     const GROUPS: usize = 1;
     const MINS: bool = MINS;
 
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn quad(codes: *const u8, _group: usize, quad: usize) -> __m512i {
+    #[inline(always)]
+    unsafe fn quad<R: Registers>(codes: *const u8, _group: usize, quad: usize) -> R::Whole {
         // SAFETY: inside the block, by the caller.
         unsafe {
-            let low = field(word(codes, quad % 4), 4 * (quad / 4), 15);
-            _mm512_or_si512(low, _mm512_slli_epi16::<4>(field(word(codes, 4), quad, 1)))
+            let low = R::field(word::<R>(codes, quad % 4), 4 * (quad / 4), 15);
+            R::join::<4>(low, R::field(word::<R>(codes, 4), quad, 1))
         }
     }
 
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn factors(_: [__m512; 2], meta: *const u8, _group: usize) -> [__m512; 2] {
+    #[inline(always)]
+    unsafe fn factors<R: Registers>(_: [R::Float; 2], meta: Meta, _group: usize) -> [R::Float; 2] {
         // SAFETY: inside the block, by the caller.
-        unsafe { halves::<MINS>(meta) }
+        unsafe { halves::<R, MINS>(meta) }
     }
 }
 
@@ -263,19 +234,18 @@ impl<const IS_APART: bool> Form for Bytes<IS_APART> {
     const GROUPS: usize = 1;
     const MINS: bool = false;
     const IS_APART: bool = IS_APART;
+    const IS_WIDE: bool = true;
 
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn quad(codes: *const u8, _group: usize, quad: usize) -> __m512i {
+    #[inline(always)]
+    unsafe fn quad<R: Registers>(codes: *const u8, _group: usize, quad: usize) -> R::Whole {
         // SAFETY: inside the block, by the caller.
-        unsafe { word(codes, quad) }
+        unsafe { word::<R>(codes, quad) }
     }
 
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn factors(_: [__m512; 2], meta: *const u8, _group: usize) -> [__m512; 2] {
+    #[inline(always)]
+    unsafe fn factors<R: Registers>(_: [R::Float; 2], meta: Meta, _group: usize) -> [R::Float; 2] {
         // SAFETY: inside the block, by the caller.
-        unsafe { halves::<false>(meta) }
+        unsafe { halves::<R, false>(meta) }
     }
 }
 
@@ -290,31 +260,31 @@ impl<const IS_NF4: bool, const IS_APART: bool> Form for Pairs<IS_NF4, IS_APART> 
     const IS_APART: bool = IS_APART;
     const TWO_BYTES: bool = true;
 
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn quad(codes: *const u8, group: usize, quad: usize) -> __m512i {
+    #[inline(always)]
+    unsafe fn quad<R: Registers>(codes: *const u8, group: usize, quad: usize) -> R::Whole {
         // SAFETY: inside the block, by the caller.
-        unsafe { field(word(codes, 4 * group + quad / 2), 4 * (quad % 2), 15) }
+        unsafe { R::field(word::<R>(codes, 4 * group + quad / 2), 4 * (quad % 2), 15) }
     }
 
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn two_bytes(codes: __m512i) -> [__m512i; 2] {
+    #[inline(always)]
+    unsafe fn two_bytes<R: Registers>(codes: R::Whole) -> [R::Whole; 2] {
         const TABLES: [[[u8; 16]; 2]; 2] = [two_bytes(&FP4.table), two_bytes(&NF4.table)];
         let [high, low] = &TABLES[usize::from(IS_NF4)];
-        [look_up(high, codes), look_up(low, codes)]
+        // SAFETY: by the caller.
+        unsafe { [R::look_up(high, codes), R::look_up(low, codes)] }
     }
 
     /// A number in f32, its bytes apart.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn factors(_: [__m512; 2], meta: *const u8, _group: usize) -> [__m512; 2] {
+    #[inline(always)]
+    unsafe fn factors<R: Registers>(_: [R::Float; 2], meta: Meta, _group: usize) -> [R::Float; 2] {
         // SAFETY: inside the block, by the caller.
-        let byte = |at| _mm512_cvtepu8_epi32(unsafe { bytes(meta, at) });
-        let low = _mm512_or_si512(byte(0), _mm512_slli_epi32::<8>(byte(1)));
-        let high = _mm512_or_si512(byte(2), _mm512_slli_epi32::<8>(byte(3)));
-        let scales = _mm512_castsi512_ps(_mm512_or_si512(low, _mm512_slli_epi32::<16>(high)));
-        [_mm512_mul_ps(scales, _mm512_set1_ps(Unpack::LEVEL)), _mm512_setzero_ps()]
+        unsafe {
+            let byte = |at| R::bytes(meta.byte(at));
+            let low = R::add_shifted::<8>(byte(0), byte(1));
+            let high = R::add_shifted::<8>(byte(2), byte(3));
+            let scales = R::from_bits(R::add_shifted::<16>(low, high));
+            [R::times(scales, R::float(Unpack::LEVEL)), R::float(0.0)]
+        }
     }
 }
 
@@ -328,18 +298,20 @@ impl Form for FourK {
     const MINS: bool = true;
     const HAS_UNITS: bool = true;
 
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn quad(codes: *const u8, group: usize, quad: usize) -> __m512i {
+    #[inline(always)]
+    unsafe fn quad<R: Registers>(codes: *const u8, group: usize, quad: usize) -> R::Whole {
         // SAFETY: inside the block, by the caller.
-        unsafe { field(word(codes, 8 * (group / 2) + quad), 4 * (group % 2), 15) }
+        unsafe { R::field(word::<R>(codes, 8 * (group / 2) + quad), 4 * (group % 2), 15) }
     }
 
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn factors(units: [__m512; 2], meta: *const u8, group: usize) -> [__m512; 2] {
+    #[inline(always)]
+    unsafe fn factors<R: Registers>(
+        units: [R::Float; 2],
+        meta: Meta,
+        group: usize,
+    ) -> [R::Float; 2] {
         // SAFETY: inside the block, by the caller.
-        unsafe { six_bits(units, meta, group) }
+        unsafe { six_bits::<R>(units, meta, group) }
     }
 }
 
@@ -353,21 +325,23 @@ impl Form for FiveK {
     const MINS: bool = true;
     const HAS_UNITS: bool = true;
 
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn quad(codes: *const u8, group: usize, quad: usize) -> __m512i {
+    #[inline(always)]
+    unsafe fn quad<R: Registers>(codes: *const u8, group: usize, quad: usize) -> R::Whole {
         // SAFETY: inside the block, by the caller.
         unsafe {
-            let low = field(word(codes, 8 * (group / 2) + quad), 4 * (group % 2), 15);
-            _mm512_or_si512(low, _mm512_slli_epi16::<4>(field(word(codes, 32 + quad), group, 1)))
+            let low = R::field(word::<R>(codes, 8 * (group / 2) + quad), 4 * (group % 2), 15);
+            R::join::<4>(low, R::field(word::<R>(codes, 32 + quad), group, 1))
         }
     }
 
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn factors(units: [__m512; 2], meta: *const u8, group: usize) -> [__m512; 2] {
+    #[inline(always)]
+    unsafe fn factors<R: Registers>(
+        units: [R::Float; 2],
+        meta: Meta,
+        group: usize,
+    ) -> [R::Float; 2] {
         // SAFETY: inside the block, by the caller.
-        unsafe { six_bits(units, meta, group) }
+        unsafe { six_bits::<R>(units, meta, group) }
     }
 }
 
@@ -381,23 +355,26 @@ impl Form for SixK {
     const MINS: bool = false;
     const HAS_UNITS: bool = true;
 
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn quad(codes: *const u8, group: usize, quad: usize) -> __m512i {
+    #[inline(always)]
+    unsafe fn quad<R: Registers>(codes: *const u8, group: usize, quad: usize) -> R::Whole {
         // SAFETY: inside the block, by the caller.
         unsafe {
             let (side, strip, at) = (group / 8, group % 8 / 2, 4 * (group % 2) + quad);
-            let low = field(word(codes, 16 * side + 8 * (strip % 2) + at), 4 * (strip / 2), 15);
-            let high = field(word(codes, 32 + 8 * side + at), 2 * strip, 3);
-            _mm512_or_si512(low, _mm512_slli_epi16::<4>(high))
+            let low =
+                R::field(word::<R>(codes, 16 * side + 8 * (strip % 2) + at), 4 * (strip / 2), 15);
+            let high = R::field(word::<R>(codes, 32 + 8 * side + at), 2 * strip, 3);
+            R::join::<4>(low, high)
         }
     }
 
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn factors(units: [__m512; 2], meta: *const u8, group: usize) -> [__m512; 2] {
+    #[inline(always)]
+    unsafe fn factors<R: Registers>(
+        units: [R::Float; 2],
+        meta: Meta,
+        group: usize,
+    ) -> [R::Float; 2] {
         // SAFETY: inside the block, by the caller.
-        unsafe { signed_byte(units, meta, group) }
+        unsafe { signed_byte::<R>(units, meta, group) }
     }
 }
 
@@ -412,23 +389,25 @@ impl Form for ThreeK {
     const HAS_UNITS: bool = true;
     const LOADS_ANEW: bool = true;
 
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn quad(codes: *const u8, group: usize, quad: usize) -> __m512i {
+    #[inline(always)]
+    unsafe fn quad<R: Registers>(codes: *const u8, group: usize, quad: usize) -> R::Whole {
         // SAFETY: inside the block, by the caller.
         unsafe {
             let (side, strip, at) = (group / 8, group % 8 / 2, 4 * (group % 2) + quad);
-            let low = field(word(codes, 8 * side + at), 2 * strip, 3);
-            let high = field(word(codes, 16 + at), 4 * side + strip, 1);
-            _mm512_or_si512(low, _mm512_slli_epi16::<2>(high))
+            let low = R::field(word::<R>(codes, 8 * side + at), 2 * strip, 3);
+            let high = R::field(word::<R>(codes, 16 + at), 4 * side + strip, 1);
+            R::join::<2>(low, high)
         }
     }
 
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn factors(units: [__m512; 2], meta: *const u8, group: usize) -> [__m512; 2] {
+    #[inline(always)]
+    unsafe fn factors<R: Registers>(
+        units: [R::Float; 2],
+        meta: Meta,
+        group: usize,
+    ) -> [R::Float; 2] {
         // SAFETY: inside the block, by the caller.
-        unsafe { signed_byte(units, meta, group) }
+        unsafe { signed_byte::<R>(units, meta, group) }
     }
 }
 
@@ -442,25 +421,25 @@ impl Form for TwoK {
     const MINS: bool = true;
     const HAS_UNITS: bool = true;
 
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn quad(codes: *const u8, group: usize, quad: usize) -> __m512i {
+    #[inline(always)]
+    unsafe fn quad<R: Registers>(codes: *const u8, group: usize, quad: usize) -> R::Whole {
         // SAFETY: inside the block, by the caller.
         unsafe {
             let (side, strip, at) = (group / 8, group % 8 / 2, 4 * (group % 2) + quad);
-            field(word(codes, 8 * side + at), 2 * strip, 3)
+            R::field(word::<R>(codes, 8 * side + at), 2 * strip, 3)
         }
     }
 
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn factors(units: [__m512; 2], meta: *const u8, group: usize) -> [__m512; 2] {
+    #[inline(always)]
+    unsafe fn factors<R: Registers>(
+        units: [R::Float; 2],
+        meta: Meta,
+        group: usize,
+    ) -> [R::Float; 2] {
         // SAFETY: inside the block, by the caller.
         unsafe {
-            let codes = _mm512_cvtepu8_epi32(bytes(meta, 4 + group));
-            let scale = _mm512_cvtepi32_ps(_mm512_and_si512(codes, _mm512_set1_epi32(15)));
-            let min = _mm512_cvtepi32_ps(_mm512_srli_epi32::<4>(codes));
-            [_mm512_mul_ps(units[0], scale), _mm512_mul_ps(units[1], min)]
+            let [scale, min] = R::nibbles(R::bytes(meta.byte(4 + group)));
+            [R::times(units[0], R::to_float(scale)), R::times(units[1], R::to_float(min))]
         }
     }
 }
