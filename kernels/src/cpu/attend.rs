@@ -1,5 +1,5 @@
-//! Register tiles of attention on AVX-512: scores of some queries with some keys, and mixtures of values. The safe twins are in
-//! `attention/grouped.rs`.
+//! Register tiles of attention on AVX-512 and AVX2 (`attend_avx2.rs`): scores of some queries with some keys, and mixtures of values.
+//! The safe twins are in `attention/grouped.rs`.
 //!
 //! Each score is one sum along the head and each output one sum along the tokens, in order, whatever stands beside them.
 #![cfg(target_arch = "x86_64")]
@@ -11,17 +11,18 @@
 
 use std::arch::x86_64::*;
 
-use super::Isa;
 use super::tiles::Avx512;
+use super::tiles_avx2::Avx2;
+use super::{Isa, attend_avx2};
 
-/// Numbers in a register.
-const LANES: usize = 16;
+/// Keys of a block, and numbers in a register of AVX-512.
+pub(super) const LANES: usize = 16;
 
 /// Rows of probabilities that are mixed at once.
 pub(crate) const MIXED: usize = 6;
 
 /// Scores of all rows of `q [rows, width]` with whole blocks of 16 keys, `[rows, columns]`. Block `b` of the keys begins at
-/// `b · stride` and is `[width][16]`. False, and nothing done, without AVX-512.
+/// `b · stride` and is `[width][16]`. False, and nothing done, without AVX-512 and AVX2.
 ///
 /// # Panics
 ///
@@ -35,7 +36,8 @@ pub(crate) fn scores(
     scores: &mut [f32],
     columns: usize,
 ) -> bool {
-    if Avx512::of(isa).is_none() {
+    let is_wide = Avx512::of(isa).is_some();
+    if Avx2::of(isa).is_none() {
         return false;
     }
     if scores.is_empty() {
@@ -50,7 +52,7 @@ pub(crate) fn scores(
         let count = (rows - row).min(MIXED);
         let mut block = 0;
         while block < blocks {
-            let many = blocks - block >= 4;
+            let many = is_wide && blocks - block >= 4;
             let place = Scores {
                 q: q.as_ptr().wrapping_add(row * width),
                 width,
@@ -59,9 +61,15 @@ pub(crate) fn scores(
                 out: scores.as_mut_ptr().wrapping_add(row * columns + block * LANES),
                 columns,
             };
-            // SAFETY: `Avx512` proves the instruction set. The assertions keep `count` rows and the tile's blocks inside the
-            // slices.
-            unsafe { score_tile_of(count, many, &place) };
+            // SAFETY: `Avx512` or `Avx2` proves the instruction set. The assertions keep `count` rows and the tile's blocks inside
+            // the slices.
+            unsafe {
+                if is_wide {
+                    score_tile_of(count, many, &place);
+                } else {
+                    attend_avx2::score_tile_of(count, &place);
+                }
+            }
             block += if many { 4 } else { 1 };
         }
         row += count;
@@ -70,13 +78,13 @@ pub(crate) fn scores(
 }
 
 /// One tile of scores.
-struct Scores {
-    q: *const f32,
-    width: usize,
-    keys: *const f32,
-    stride: usize,
-    out: *mut f32,
-    columns: usize,
+pub(super) struct Scores {
+    pub(super) q: *const f32,
+    pub(super) width: usize,
+    pub(super) keys: *const f32,
+    pub(super) stride: usize,
+    pub(super) out: *mut f32,
+    pub(super) columns: usize,
 }
 
 #[target_feature(enable = "avx2,fma,avx512f")]
@@ -129,7 +137,7 @@ unsafe fn score_tile<const R: usize, const B: usize>(place: &Scores) {
 }
 
 /// `Σ p_j · v_j` over keys `seen` of `count` rows of `p [count, columns]`, at most [`MIXED`], into `out [count, width]`. Key `j`'s
-/// value begins at `j · stride`. False, and nothing done, without AVX-512 or if `width` is not whole registers.
+/// value begins at `j · stride`. False, and nothing done, without AVX-512 and AVX2 or if `width` is not whole registers.
 ///
 /// # Panics
 ///
@@ -146,7 +154,8 @@ pub(crate) fn mix(
     count: usize,
     out: &mut [f32],
 ) -> bool {
-    if Avx512::of(isa).is_none() || !width.is_multiple_of(LANES) {
+    let is_wide = Avx512::of(isa).is_some();
+    if Avx2::of(isa).is_none() || !width.is_multiple_of(LANES) {
         return false;
     }
     let [from, to] = seen;
@@ -156,7 +165,7 @@ pub(crate) fn mix(
     assert!(count * width <= out.len(), "output is too small");
     let mut at = 0;
     while at < width {
-        let many = width - at >= 4 * LANES;
+        let many = is_wide && width - at >= 4 * LANES;
         let place = Mixture {
             p: p.as_ptr(),
             columns,
@@ -166,23 +175,29 @@ pub(crate) fn mix(
             out: out.as_mut_ptr().wrapping_add(at),
             width,
         };
-        // SAFETY: `Avx512` proves the instruction set. The assertions keep `count` rows, the seen keys and the tile's columns
-        // inside the slices.
-        unsafe { mix_tile_of(count, many, &place) };
+        // SAFETY: `Avx512` or `Avx2` proves the instruction set. The assertions keep `count` rows, the seen keys and the tile's
+        // columns inside the slices.
+        unsafe {
+            if is_wide {
+                mix_tile_of(count, many, &place);
+            } else {
+                attend_avx2::mix_tile_of(count, &place);
+            }
+        }
         at += if many { 4 * LANES } else { LANES };
     }
     true
 }
 
 /// One tile of outputs.
-struct Mixture {
-    p: *const f32,
-    columns: usize,
-    seen: [usize; 2],
-    values: *const f32,
-    stride: usize,
-    out: *mut f32,
-    width: usize,
+pub(super) struct Mixture {
+    pub(super) p: *const f32,
+    pub(super) columns: usize,
+    pub(super) seen: [usize; 2],
+    pub(super) values: *const f32,
+    pub(super) stride: usize,
+    pub(super) out: *mut f32,
+    pub(super) width: usize,
 }
 
 #[target_feature(enable = "avx2,fma,avx512f")]

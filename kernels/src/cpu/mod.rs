@@ -36,6 +36,7 @@
 //! [`Isa::level`] yourself.
 
 pub(crate) mod attend;
+mod attend_avx2;
 pub(crate) mod codes;
 pub(crate) mod decode;
 pub(crate) mod dots;
@@ -56,7 +57,7 @@ mod vnni;
 
 pub use heap::keep_freed_memory;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use {lookup::look_up_bytes, tiles::Avx512};
+pub(crate) use lookup::look_up_bytes;
 
 use std::sync::OnceLock;
 

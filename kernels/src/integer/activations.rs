@@ -43,10 +43,14 @@ pub(crate) struct Row<'a> {
     pub(crate) shares: &'a mut [f32],
 }
 
-fn round_row(isa: Isa, x: &[f32], row: Row<'_>) {
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    expect(unused_mut, reason = "elsewhere a row is rounded by the safe twin alone")
+)]
+fn round_row(isa: Isa, x: &[f32], mut row: Row<'_>) {
     #[cfg(target_arch = "x86_64")]
-    if let Some(avx512) = crate::cpu::Avx512::of(isa) {
-        return crate::cpu::round::row(avx512, x, row);
+    if crate::cpu::round::row(isa, x, &mut row) {
+        return;
     }
     plain_row(isa, x, row);
 }

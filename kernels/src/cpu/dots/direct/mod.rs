@@ -258,7 +258,8 @@ unsafe fn group<R: Registers, const N: usize, F: Form, const M: usize, const QUA
     unsafe {
         // Two sums each: of the two bytes of a value, or so that one product does not wait for the one before.
         let mut whole = [[[R::whole(0); 2]; N]; M];
-        if !F::MINS && !(F::IS_WIDE && R::CENTRES) {
+        let is_centred = F::IS_WIDE && R::CENTRES;
+        if !F::MINS && !is_centred {
             for (i, whole) in whole.iter_mut().enumerate() {
                 let start = R::whole(x.zero.wrapping_mul(x.sum(i, at)).wrapping_neg());
                 for whole in whole {
