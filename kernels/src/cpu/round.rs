@@ -83,16 +83,13 @@ unsafe fn all_avx2(x: &[f32], row: &mut Row<'_>) {
         let from = block * BLOCK;
         let at = x.as_ptr().wrapping_add(from);
         // Lanes behind the last value are zero.
-        let parts: [__m256; 4] = match x.get(from..from + BLOCK) {
+        let parts: [__m256; 4] = if x.len() - from >= BLOCK {
             // SAFETY: 32 values.
-            Some(_) => std::array::from_fn(|i| unsafe { _mm256_loadu_ps(at.add(8 * i)) }),
-            None => {
-                let masks = masks::<4>(x.len() - from);
-                // SAFETY: masked lanes are inside `x`.
-                std::array::from_fn(|i| unsafe {
-                    _mm256_maskload_ps(at.wrapping_add(8 * i), masks[i])
-                })
-            }
+            std::array::from_fn(|i| unsafe { _mm256_loadu_ps(at.add(8 * i)) })
+        } else {
+            let masks = masks::<4>(x.len() - from);
+            // SAFETY: masked lanes are inside `x`.
+            std::array::from_fn(|i| unsafe { _mm256_maskload_ps(at.wrapping_add(8 * i), masks[i]) })
         };
         // What is not a number counts as zero: `max` takes its second operand then.
         let most = parts.iter().fold(_mm256_setzero_ps(), |most, part| {
