@@ -72,7 +72,7 @@ unsafe fn mix_tile<const R: usize>(place: &Mixture) {
     unsafe { tile::<R>([p, values], [columns, stride], from..to, out, width) };
 }
 
-/// `out[r] = Σ_d left[r][d] · right[d]` over the depths given, 16 columns. `steps` lead from row to row of both.
+/// `out[r] = Σ_d left[r][d] · right[d]` over the depths given, 16 columns; rows are `left_row` and `right_row` apart.
 ///
 /// # Safety
 ///

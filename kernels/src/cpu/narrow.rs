@@ -30,11 +30,7 @@ pub(super) fn block(
         return;
     }
     let Operands { left, panel, panel_row, depth, .. } = operands;
-    assert!(left.covers(rows, depth), "left matrix is too small for [{rows}, {depth}]");
-    assert!(depth == 0 || operands.part_rows > 0, "a part has rows");
-    assert!(operands.covers(columns), "panel is too small for [{depth}, {columns}]");
-    assert!(out_row >= columns || rows == 1, "rows of the output overlap");
-    assert!((rows - 1) * out_row + columns <= out.len(), "output is too small");
+    operands.check([rows, columns], out, out_row);
     let mut edge = Vec::new();
     for column in (0..columns).step_by(COLUMNS) {
         let count = (columns - column).min(COLUMNS);

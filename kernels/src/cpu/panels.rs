@@ -210,6 +210,20 @@ impl Operands<'_> {
         parts.map(move |(at, from)| (at * part, part_rows.min(depth - from)))
     }
 
+    /// That operands and output fit in their slices.
+    ///
+    /// # Panics
+    ///
+    /// If one does not.
+    pub(super) fn check(&self, [rows, columns]: [usize; 2], out: &[f32], out_row: usize) {
+        let Self { left, depth, part_rows, .. } = *self;
+        assert!(left.covers(rows, depth), "left matrix is too small for [{rows}, {depth}]");
+        assert!(depth == 0 || part_rows > 0, "a part has rows");
+        assert!(self.covers(columns), "panel is too small for [{depth}, {columns}]");
+        assert!(out_row >= columns || rows == 1, "rows of the output overlap");
+        assert!((rows - 1) * out_row + columns <= out.len(), "output is too small");
+    }
+
     /// Whether every part has rows of so many columns.
     pub(super) fn covers(&self, columns: usize) -> bool {
         self.parts()

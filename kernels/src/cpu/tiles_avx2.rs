@@ -52,11 +52,7 @@ pub(super) fn block(
         return;
     }
     assert!(columns <= WIDTH, "a tile has {WIDTH} columns");
-    assert!(left.covers(rows, depth), "left matrix is too small for [{rows}, {depth}]");
-    assert!(depth == 0 || part_rows > 0, "a part has rows");
-    assert!(operands.covers(columns), "panel is too small for [{depth}, {columns}]");
-    assert!(out_row >= columns || rows == 1, "rows of the output overlap");
-    assert!((rows - 1) * out_row + columns <= out.len(), "output is too small");
+    operands.check([rows, columns], out, out_row);
     let is_narrow = columns <= WIDTH / 2;
     let most = if is_narrow { SUMS / 2 } else { SUMS / 4 };
     let (tiles, target) = (rows.div_ceil(most), out.as_mut_ptr());

@@ -82,7 +82,7 @@ pub(super) trait Kernels: Registers {
         tile: (Blocks<'_>, &[Lanes]),
         x: Rows<QUADS>,
         out: &mut [Lanes],
-    );
+    ) -> usize;
 }
 
 impl Kernels for Vnni {
@@ -91,7 +91,7 @@ impl Kernels for Vnni {
         tile: (Blocks<'_>, &[Lanes]),
         x: Rows<QUADS>,
         out: &mut [Lanes],
-    ) {
+    ) -> usize {
         // SAFETY: by the caller.
         unsafe { kernel::<Self, 1, F, M, QUADS>(tile, x, out) }
     }
@@ -103,7 +103,7 @@ impl Kernels for Avx2 {
         tile: (Blocks<'_>, &[Lanes]),
         x: Rows<QUADS>,
         out: &mut [Lanes],
-    ) {
+    ) -> usize {
         // SAFETY: by the caller.
         unsafe { kernel::<Self, 2, F, M, QUADS>(tile, x, out) }
     }
@@ -130,24 +130,18 @@ unsafe fn all<R: Kernels, F: Form, const QUADS: usize>(
     while done < rows.len() {
         let x = Rows::<QUADS>::of(layout, x, 0, rows.start + done);
         let out = &mut sums[done..];
-        let left = rows.len() - done;
         // SAFETY: features by the caller; the kernel for `M` rows is called only if so many are left.
-        unsafe {
-            match left {
+        done += unsafe {
+            match rows.len() - done {
                 4.. => R::run::<F, 4, QUADS>(tile, x, out),
                 2.. => R::run::<F, 2, QUADS>(tile, x, out),
                 _ => R::run::<F, 1, QUADS>(tile, x, out),
             }
         };
-        done += match left {
-            4.. => 4,
-            2.. => 2,
-            _ => 1,
-        };
     }
 }
 
-/// `M` rows, the tile in `N` parts, each a register.
+/// `M` rows, the tile in `N` parts, each a register; returns `M`.
 ///
 /// # Safety
 ///
@@ -159,7 +153,7 @@ unsafe fn kernel<R: Registers, const N: usize, F: Form, const M: usize, const QU
     (tile, apart): (Blocks<'_>, &[Lanes]),
     x: Rows<QUADS>,
     out: &mut [Lanes],
-) {
+) -> usize {
     const { assert!(N * R::ROWS == LANES, "the parts make a tile") };
     // SAFETY: by the caller.
     let mut sums = unsafe { [[R::float(0.0); N]; M] };
@@ -203,6 +197,7 @@ unsafe fn kernel<R: Registers, const N: usize, F: Form, const M: usize, const QU
             unsafe { R::store(sum, out.as_mut_ptr()) };
         }
     }
+    M
 }
 
 /// Asks for a line of memory, which changes nothing, wherever it is.
