@@ -24,8 +24,16 @@ const PART_BLOCKS: usize = 8;
 /// Bytes of a cache line: a vector that lies in two of them is read twice.
 const ALIGNMENT: usize = 64;
 
-/// Codes of columns that were rounded here.
-const ROUNDED: Layout = Layout { zero: 128, most: 255, mins: false };
+/// Codes of columns that are rounded here: eight bits, but seven where products are summed in pairs in 16 bits, which then
+/// need no sign of their own: `2 · 127 · 127` fits.
+fn rounded(isa: Isa) -> Layout {
+    #[cfg(target_arch = "x86_64")]
+    if Avx2::of(isa).is_some() && super::vnni::Vnni::of(isa).is_none() {
+        return Layout { zero: 64, most: 127, mins: false };
+    }
+    let _ = isa;
+    Layout { zero: 128, most: 255, mins: false }
+}
 
 /// Rows from one of them on.
 #[derive(Clone, Copy, Debug)]
@@ -152,10 +160,16 @@ impl Panels {
         let parts =
             all.par_chunks_mut(blocks * BLOCK_CODES).zip(self.scales.par_chunks_mut(factors));
         if self.mins.is_empty() {
-            parts.enumerate().for_each(|(i, (codes, scales))| f(i, codes, scales, &mut []));
+            parts
+                .enumerate()
+                .with_max_len(1)
+                .for_each(|(i, (codes, scales))| f(i, codes, scales, &mut []));
         } else {
             let parts = parts.zip(self.mins.par_chunks_mut(factors));
-            parts.enumerate().for_each(|(i, ((codes, scales), mins))| f(i, codes, scales, mins));
+            parts
+                .enumerate()
+                .with_max_len(1)
+                .for_each(|(i, ((codes, scales), mins))| f(i, codes, scales, mins));
         }
     }
 
@@ -208,7 +222,8 @@ impl Panels {
         let isa = Isa::detect();
         let (columns, depth) = (weight.cols(), rows.len());
         let blocks = depth.div_ceil(BLOCK);
-        self.shape(columns, blocks, ROUNDED);
+        let layout = rounded(isa);
+        self.shape(columns, blocks, layout);
         let count = self.count;
         // Every thread lays several parts.
         let deep = blocks.div_ceil(4).clamp(1, PART_BLOCKS);
@@ -230,7 +245,7 @@ impl Panels {
                         let scales = &mut scales.as_chunks_mut::<WIDTH>().0[at];
                         let column = panel * WIDTH;
                         let shape = [to - from, WIDTH.min(columns - column)];
-                        lay_block(isa, &dense[column..], columns, shape, codes, scales);
+                        lay_block(isa, &dense[column..], columns, shape, layout, codes, scales);
                     }
                 }
             });
@@ -244,15 +259,17 @@ impl Panels {
 }
 
 multiversion! {
-    /// One block of 32 rows by 32 columns to codes around 128.
+    /// One block of 32 rows by 32 columns to codes around a zero.
     fn lay_block(
         dense: &[f32],
         row: usize,
         shape: [usize; 2],
+        layout: Layout,
         codes: &mut [u8; BLOCK_CODES],
         scales: &mut [f32; WIDTH],
     ) {
         let [rows, width] = shape;
+        let (side, zero) = (f32::from(layout.zero - 1), f32::from(layout.zero));
         let mut values = [[0.0f32; WIDTH]; BLOCK];
         for (l, values) in values.iter_mut().enumerate().take(rows) {
             if width == WIDTH {
@@ -270,8 +287,8 @@ multiversion! {
         let mut inverse = [0.0f32; WIDTH];
         for ((scale, inverse), most) in scales.iter_mut().zip(&mut inverse).zip(&most) {
             let held = if *most > LEAST { *most } else { f32::INFINITY };
-            *inverse = 127.0 / held;
-            *scale = if *most > LEAST { *most / 127.0 } else { 0.0 };
+            *inverse = side / held;
+            *scale = if *most > LEAST { *most / side } else { 0.0 };
         }
         for (values, codes) in
             values.as_chunks::<4>().0.iter().zip(codes.as_chunks_mut::<{ 4 * WIDTH }>().0)
@@ -279,8 +296,8 @@ multiversion! {
             let mut words = [0u32; WIDTH];
             for (j, values) in values.iter().enumerate() {
                 for ((word, x), inverse) in words.iter_mut().zip(values).zip(&inverse) {
-                    // 1.5·2²³ + 128: the code stands in the low byte.
-                    let rounded = x * inverse + 12_583_040.0;
+                    // 1.5·2²³ and the zero: the code stands in the low byte.
+                    let rounded = x * inverse + (12_582_912.0 + zero);
                     *word |= (rounded.to_bits() & 255) << (8 * j);
                 }
             }
@@ -391,6 +408,30 @@ mod tests {
         (0..count).map(|i| (i as f32 * 0.737).sin()).collect()
     }
 
+    /// All panels of a part, on every instruction set, beside the plain product.
+    fn agrees(left: Left<'_>, part: Part<'_>, [m, n]: [usize; 2], what: &str) {
+        for index in 0..n.div_ceil(WIDTH) {
+            let shape = [m, WIDTH.min(n - index * WIDTH)];
+            for into in [Into::Replace, Into::Add] {
+                let mut wanted = vec![2.0f32; m * WIDTH];
+                let baseline = Isa::available().next().unwrap();
+                let panel = part.panel(index);
+                plain_block(baseline, shape, left, panel, &mut wanted, WIDTH, into);
+                for isa in Isa::available() {
+                    let mut got = vec![2.0f32; m * WIDTH];
+                    plain_block(isa, shape, left, panel, &mut got, WIDTH, into);
+                    assert_eq!(got, wanted, "{isa:?}");
+                    got.fill(2.0);
+                    block(isa, shape, left, panel, &mut got, WIDTH, into);
+                    for (got, wanted) in got.iter().zip(&wanted) {
+                        let bound = 1e-5 * wanted.abs().max(1.0);
+                        assert!((got - wanted).abs() < bound, "{what} {m} {n} {isa:?}");
+                    }
+                }
+            }
+        }
+    }
+
     #[test]
     fn tiles_agree_with_their_safe_twin_on_every_instruction_set() {
         let (mut rows, mut panels) = (Activations::default(), Panels::default());
@@ -405,26 +446,36 @@ mod tests {
             for (m, n) in [(1, 1), (7, 33), (33, 70)] {
                 let weight = Packed::quantize(format, n, k, &noise(n * k)).unwrap();
                 rows.round(&noise(m * k), k);
-                let part = panels.lay_rows(&weight, 0..n);
-                for index in 0..n.div_ceil(WIDTH) {
-                    let shape = [m, WIDTH.min(n - index * WIDTH)];
-                    for into in [Into::Replace, Into::Add] {
-                        let mut wanted = vec![2.0f32; m * WIDTH];
-                        let baseline = Isa::available().next().unwrap();
-                        let (left, panel) = (Left::of(&rows), part.panel(index));
-                        plain_block(baseline, shape, left, panel, &mut wanted, WIDTH, into);
-                        for isa in Isa::available() {
-                            let mut got = vec![2.0f32; m * WIDTH];
-                            plain_block(isa, shape, left, panel, &mut got, WIDTH, into);
-                            assert_eq!(got, wanted, "{isa:?}");
-                            got.fill(2.0);
-                            block(isa, shape, left, panel, &mut got, WIDTH, into);
-                            for (got, wanted) in got.iter().zip(&wanted) {
-                                let bound = 1e-5 * wanted.abs().max(1.0);
-                                assert!((got - wanted).abs() < bound, "{format} {m} {n} {isa:?}");
-                            }
-                        }
-                    }
+                agrees(
+                    Left::of(&rows),
+                    panels.lay_rows(&weight, 0..n),
+                    [m, n],
+                    &format!("{format}"),
+                );
+                rows.round(&noise(m * n), n);
+                for (from, part) in panels.lay_columns(&weight, 0..n, None) {
+                    let what = format!("columns of {format} from {from}");
+                    agrees(Left::of(&rows).at_block(from), part, [m, k], &what);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn columns_of_the_largest_numbers_beside_the_largest_activations_do_not_overflow() {
+        let (mut rows, mut panels) = (Activations::default(), Panels::default());
+        for sign in [1.0, -1.0] {
+            let [m, n, k] = [7, 64, 32];
+            let weight = Packed::quantize(Format::F32, n, k, &vec![sign * 3.0; n * k]).unwrap();
+            rows.round(&vec![2.0; m * n], n);
+            for (from, part) in panels.lay_columns(&weight, 0..n, None) {
+                let (left, depth) = (Left::of(&rows).at_block(from), part.depth());
+                for isa in Isa::available() {
+                    let mut got = vec![0.0f32; m * k];
+                    block(isa, [m, k], left, part.panel(0), &mut got, k, Into::Replace);
+                    let wanted = sign * 6.0 * depth as f32;
+                    let near = |x: &f32| (x - wanted).abs() < 1e-4 * wanted.abs();
+                    assert!(got.iter().all(near), "{isa:?}: {} {wanted}", got[0]);
                 }
             }
         }

@@ -157,7 +157,9 @@ pub(crate) fn accumulate(
     };
     match threads {
         Threads::Caller => out.chunks_mut(rows * out_row).enumerate().for_each(task),
-        Threads::Pool => out.par_chunks_mut(rows * out_row).enumerate().for_each(task),
+        Threads::Pool => {
+            out.par_chunks_mut(rows * out_row).enumerate().with_max_len(1).for_each(task);
+        }
     }
 }
 
@@ -322,7 +324,10 @@ pub(crate) fn lay_all(
     let panels = &mut panels[..count(n) * depth * WIDTH];
     match threads {
         Threads::Caller => panels.chunks_exact_mut(depth * WIDTH).enumerate().for_each(task),
-        Threads::Pool => panels.par_chunks_exact_mut(depth * WIDTH).enumerate().for_each(task),
+        Threads::Pool => {
+            let panels = panels.par_chunks_exact_mut(depth * WIDTH);
+            panels.enumerate().with_max_len(1).for_each(task);
+        }
     }
 }
 

@@ -149,9 +149,18 @@ mod tests {
     #[test]
     fn every_format_on_odd_shapes_is_the_sum_of_decoded_weights_and_rounded_activations() {
         for format in Format::ALL {
-            for (m, n, k) in
-                [(1, 16, 256), (7, 33, 512), (33, 50, 256), (2, 1, 1280), (8, 31, 96), (3, 17, 99)]
-            {
+            for (m, n, k) in [
+                (1, 16, 256),
+                (7, 33, 512),
+                (33, 50, 256),
+                (2, 1, 1280),
+                (8, 31, 96),
+                (3, 17, 99),
+                // A tile without another beside it, for more rows than are read in place.
+                (33, 40, 256),
+                (16, 33, 512),
+                (15, 7, 512),
+            ] {
                 if !format.fits(k) {
                     continue;
                 }

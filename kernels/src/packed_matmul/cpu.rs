@@ -218,7 +218,7 @@ pub(crate) fn forward_into(
 /// Rows of a matrix as columns of panels, `[panel][k][32]`.
 fn lay_rows(weight: &Packed, rows: Range<usize>, laid: &mut [f32]) {
     let (isa, k) = (Isa::detect(), weight.cols());
-    laid.par_chunks_exact_mut(k * WIDTH).enumerate().for_each(|(index, panel)| {
+    laid.par_chunks_exact_mut(k * WIDTH).enumerate().with_max_len(1).for_each(|(index, panel)| {
         let from = rows.start + index * WIDTH;
         let count = WIDTH.min(rows.end - from);
         if let Some(dense) = weight.as_f32() {
@@ -340,7 +340,7 @@ fn lay_columns(
 ) {
     let (isa, k) = (Isa::detect(), weight.cols());
     let part = panels::count(k) * part_rows * WIDTH;
-    panels.par_chunks_exact_mut(part).enumerate().for_each(|(index, panels)| {
+    panels.par_chunks_exact_mut(part).enumerate().with_max_len(1).for_each(|(index, panels)| {
         let from = rows.start + index * part_rows;
         let count = part_rows.min(rows.end - from);
         let mut lay = |dense: &[f32]| {
