@@ -69,7 +69,7 @@ multiversion! {
 pub(super) fn forward(gate: &[f32], up: &[f32], activation: Activation) -> Vec<f32> {
     let mut y = vec![0.0; gate.len()];
     let chunks = y.par_chunks_mut(CHUNK).zip(gate.par_chunks(CHUNK)).zip(up.par_chunks(CHUNK));
-    chunks.for_each(|((y, gate), up)| match activation {
+    chunks.with_max_len(1).for_each(|((y, gate), up)| match activation {
         Activation::Silu => forward_silu(Isa::detect(), gate, up, y),
         Activation::GeluTanh => forward_gelu(Isa::detect(), gate, up, y),
     });
@@ -85,7 +85,8 @@ pub(super) fn backward(
     let (mut dgate, mut dup) = (vec![0.0; gate.len()], vec![0.0; gate.len()]);
     let outputs = dgate.par_chunks_mut(CHUNK).zip(dup.par_chunks_mut(CHUNK));
     let inputs = dy.par_chunks(CHUNK).zip(gate.par_chunks(CHUNK)).zip(up.par_chunks(CHUNK));
-    outputs.zip(inputs).for_each(|((dgate, dup), ((dy, gate), up))| match activation {
+    let chunks = outputs.zip(inputs).with_max_len(1);
+    chunks.for_each(|((dgate, dup), ((dy, gate), up))| match activation {
         Activation::Silu => backward_silu(Isa::detect(), dy, gate, up, dgate, dup),
         Activation::GeluTanh => backward_gelu(Isa::detect(), dy, gate, up, dgate, dup),
     });

@@ -143,7 +143,7 @@ impl Activations {
     pub(crate) fn round_in_pool(&mut self, x: &[f32], cols: usize) {
         let isa = Isa::detect();
         let rows: Vec<_> = self.places(x, cols).collect();
-        let tasks = rows.into_par_iter().with_min_len(TASK_ROWS);
+        let tasks = rows.into_par_iter().with_min_len(TASK_ROWS).with_max_len(2 * TASK_ROWS);
         tasks.for_each(|(x, row)| round_row(isa, x, row));
     }
 

@@ -118,6 +118,7 @@ pub(super) fn terms(h: &[f32], head: &Head, targets: &Targets, want: Want) -> (V
             let done: Vec<f32> = logits
                 .par_chunks_mut(vocabulary)
                 .zip(labels)
+                .with_max_len(1)
                 .map(|(row, (id, weight))| {
                     let id = *id as usize;
                     if let Some(cap) = head.softcap {

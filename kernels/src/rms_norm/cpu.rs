@@ -39,7 +39,8 @@ multiversion! {
 pub(super) fn forward(x: &[f32], weight: &[f32], epsilon: f32) -> Vec<f32> {
     let mut y = vec![0.0; x.len()];
     let chunk = weight.len() * ROWS;
-    y.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each(|(y, x)| {
+    let rows = y.par_chunks_mut(chunk).zip(x.par_chunks(chunk));
+    rows.with_max_len(1).for_each(|(y, x)| {
         forward_rows(Isa::detect(), x, weight, epsilon, y);
     });
     y
@@ -49,6 +50,8 @@ pub(super) fn backward(dy: &[f32], x: &[f32], weight: &[f32], epsilon: f32) -> V
     let mut dx = vec![0.0; x.len()];
     let chunk = weight.len() * ROWS;
     let rows = dx.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).zip(dy.par_chunks(chunk));
-    rows.for_each(|((dx, x), dy)| backward_rows(Isa::detect(), dy, x, weight, epsilon, dx));
+    rows.with_max_len(1).for_each(|((dx, x), dy)| {
+        backward_rows(Isa::detect(), dy, x, weight, epsilon, dx);
+    });
     dx
 }

@@ -53,7 +53,7 @@ pub(super) fn turn(
     let sign = if turn == Turn::Forward { 1.0 } else { -1.0 };
     let mut y = vec![0.0; x.len()];
     let chunks = y.par_chunks_mut(width * ROWS).zip(x.par_chunks(width * ROWS)).enumerate();
-    chunks.for_each(|(chunk, (y, x))| {
+    chunks.with_max_len(1).for_each(|(chunk, (y, x))| {
         let rows = y.chunks_exact_mut(width).zip(x.chunks_exact(width)).enumerate();
         for (row, (y, x)) in rows {
             let at = (chunk * ROWS + row) * half;
