@@ -92,15 +92,39 @@ pub(crate) fn count(columns: usize) -> usize {
     columns.div_ceil(WIDTH)
 }
 
-/// Rows of one task: few enough to stay in cache and for every thread to have as many tasks as the others.
-fn chunk_rows(rows: usize, depth: usize, threads: Threads) -> usize {
+/// Rows that tiles cut without a rest: of eight for floats on AVX-512, of three, four and six elsewhere.
+fn tile_rows(isa: Isa, in_codes: bool) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    if !in_codes && Avx512::of(isa).is_some() {
+        return 8;
+    }
+    let _ = (isa, in_codes);
+    12
+}
+
+/// Rows at which tasks begin and end, the first and the last row included. A task has few enough rows to stay in cache. Every
+/// thread is given as many rows, to a tile, and their last tasks are ever smaller: who comes first takes some from the others,
+/// and nobody waits long.
+fn bounds(rows: usize, depth: usize, tile: usize, threads: Threads) -> Vec<usize> {
     let most = MOST_ROWS.max(MOST_LEFT / depth.max(1));
-    let tasks = rows.div_ceil(most);
-    let tasks = match threads {
-        Threads::Caller => tasks,
-        Threads::Pool => tasks.next_multiple_of(2 * rayon::current_num_threads()),
-    };
-    rows.div_ceil(tasks).next_multiple_of(8)
+    let mut bounds = vec![0];
+    if threads == Threads::Caller {
+        bounds.extend((most..rows).step_by(most));
+        bounds.push(rows);
+        return bounds;
+    }
+    let threads = rayon::current_num_threads();
+    // Where there are many threads for few rows, their share counts for more than whole tiles.
+    let tile = if rows >= 6 * tile * threads { tile } else { 4 };
+    let tiles = rows.div_ceil(tile);
+    for thread in 0..threads {
+        let (mut at, end) = (thread * tiles / threads, (thread + 1) * tiles / threads);
+        while at < end {
+            at += (end - at).div_ceil(2).min(most / tile);
+            bounds.push(rows.min(at * tile));
+        }
+    }
+    bounds
 }
 
 /// `out [m, n] = Σ terms` (or `out += ...`), rows of the output `out_row` apart; then, if there are factors, each column
@@ -119,10 +143,7 @@ pub(crate) fn accumulate(
     }
     let isa = Isa::detect();
     let depth = terms.iter().map(Term::depth).sum();
-    let rows = chunk_rows(m, depth, threads);
-    let task = |(index, out): (usize, &mut [f32])| {
-        let first = index * rows;
-        let count = rows.min(m - first);
+    let task = |(first, count, out): (usize, usize, &mut [f32])| {
         for panel in 0..self::count(n) {
             let columns = WIDTH.min(n - panel * WIDTH);
             let out = &mut out[panel * WIDTH..];
@@ -155,10 +176,23 @@ pub(crate) fn accumulate(
             }
         }
     };
+    let in_codes = terms.iter().any(|term| matches!(term, Term::Codes { .. }));
+    let bounds = bounds(m, depth, tile_rows(isa, in_codes), threads);
+    let mut rest = out;
+    let tasks = bounds.array_windows().map(|&[first, end]| {
+        let (out, after) = std::mem::take(&mut rest).split_at_mut(if end < m {
+            (end - first) * out_row
+        } else {
+            (m - first - 1) * out_row + n
+        });
+        rest = after;
+        (first, end - first, out)
+    });
     match threads {
-        Threads::Caller => out.chunks_mut(rows * out_row).enumerate().for_each(task),
+        Threads::Caller => tasks.for_each(task),
         Threads::Pool => {
-            out.par_chunks_mut(rows * out_row).enumerate().with_max_len(1).for_each(task);
+            let tasks: Vec<_> = tasks.collect();
+            tasks.into_par_iter().with_max_len(1).for_each(task);
         }
     }
 }
@@ -500,6 +534,28 @@ mod tests {
                                 "{isa:?} {depth} {columns}"
                             );
                         }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn tasks_cover_all_rows_once_and_threads_have_as_many_rows_as_each_other() {
+        for count in [1, 2, 3, 16] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(count).build().unwrap();
+            for rows in [1, 7, 33, 100, 170, 487, 512, 2048] {
+                for (depth, tile) in [(32, 8), (576, 12), (1536, 12), (0, 12)] {
+                    let of = |threads| pool.install(|| bounds(rows, depth, tile, threads));
+                    for bounds in [of(Threads::Caller), of(Threads::Pool)] {
+                        assert_eq!((bounds[0], bounds[bounds.len() - 1]), (0, rows));
+                        assert!(bounds.is_sorted_by(|a, b| a < b), "{rows} {count}: {bounds:?}");
+                    }
+                    let shares = of(Threads::Pool);
+                    for thread in 1..count {
+                        let ideal = rows * thread / count;
+                        let near = |at: &usize| at.abs_diff(ideal) <= 2 * tile;
+                        assert!(shares.iter().any(near), "{rows} {count}: {shares:?}");
                     }
                 }
             }
