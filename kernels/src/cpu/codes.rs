@@ -24,16 +24,8 @@ const PART_BLOCKS: usize = 8;
 /// Bytes of a cache line: a vector that lies in two of them is read twice.
 const ALIGNMENT: usize = 64;
 
-/// Codes of columns that are rounded here: eight bits, but seven where products are summed in pairs in 16 bits, which then
-/// need no sign of their own: `2 · 127 · 127` fits.
-fn rounded(isa: Isa) -> Layout {
-    #[cfg(target_arch = "x86_64")]
-    if Avx2::of(isa).is_some() && super::vnni::Vnni::of(isa).is_none() {
-        return Layout { zero: 64, most: 127, mins: false };
-    }
-    let _ = isa;
-    Layout { zero: 128, most: 255, mins: false }
-}
+/// Codes of columns that were rounded here.
+const ROUNDED: Layout = Layout { zero: 128, most: 255, mins: false };
 
 /// Rows from one of them on.
 #[derive(Clone, Copy, Debug)]
@@ -222,8 +214,7 @@ impl Panels {
         let isa = Isa::detect();
         let (columns, depth) = (weight.cols(), rows.len());
         let blocks = depth.div_ceil(BLOCK);
-        let layout = rounded(isa);
-        self.shape(columns, blocks, layout);
+        self.shape(columns, blocks, ROUNDED);
         let count = self.count;
         // Every thread lays several parts.
         let deep = blocks.div_ceil(4).clamp(1, PART_BLOCKS);
@@ -245,7 +236,7 @@ impl Panels {
                         let scales = &mut scales.as_chunks_mut::<WIDTH>().0[at];
                         let column = panel * WIDTH;
                         let shape = [to - from, WIDTH.min(columns - column)];
-                        lay_block(isa, &dense[column..], columns, shape, layout, codes, scales);
+                        lay_block(isa, &dense[column..], columns, shape, codes, scales);
                     }
                 }
             });
@@ -259,17 +250,15 @@ impl Panels {
 }
 
 multiversion! {
-    /// One block of 32 rows by 32 columns to codes around a zero.
+    /// One block of 32 rows by 32 columns to codes around 128.
     fn lay_block(
         dense: &[f32],
         row: usize,
         shape: [usize; 2],
-        layout: Layout,
         codes: &mut [u8; BLOCK_CODES],
         scales: &mut [f32; WIDTH],
     ) {
         let [rows, width] = shape;
-        let (side, zero) = (f32::from(layout.zero - 1), f32::from(layout.zero));
         let mut values = [[0.0f32; WIDTH]; BLOCK];
         for (l, values) in values.iter_mut().enumerate().take(rows) {
             if width == WIDTH {
@@ -287,8 +276,8 @@ multiversion! {
         let mut inverse = [0.0f32; WIDTH];
         for ((scale, inverse), most) in scales.iter_mut().zip(&mut inverse).zip(&most) {
             let held = if *most > LEAST { *most } else { f32::INFINITY };
-            *inverse = side / held;
-            *scale = if *most > LEAST { *most / side } else { 0.0 };
+            *inverse = 127.0 / held;
+            *scale = if *most > LEAST { *most / 127.0 } else { 0.0 };
         }
         for (values, codes) in
             values.as_chunks::<4>().0.iter().zip(codes.as_chunks_mut::<{ 4 * WIDTH }>().0)
@@ -296,8 +285,8 @@ multiversion! {
             let mut words = [0u32; WIDTH];
             for (j, values) in values.iter().enumerate() {
                 for ((word, x), inverse) in words.iter_mut().zip(values).zip(&inverse) {
-                    // 1.5·2²³ and the zero: the code stands in the low byte.
-                    let rounded = x * inverse + (12_582_912.0 + zero);
+                    // 1.5·2²³ + 128: the code stands in the low byte.
+                    let rounded = x * inverse + 12_583_040.0;
                     *word |= (rounded.to_bits() & 255) << (8 * j);
                 }
             }

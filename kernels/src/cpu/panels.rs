@@ -107,13 +107,14 @@ fn tile_rows(isa: Isa, in_codes: bool) -> usize {
 /// and nobody waits long.
 fn bounds(rows: usize, depth: usize, tile: usize, threads: Threads) -> Vec<usize> {
     let most = MOST_ROWS.max(MOST_LEFT / depth.max(1));
+    let threads = if threads == Threads::Pool { rayon::current_num_threads() } else { 1 };
     let mut bounds = vec![0];
-    if threads == Threads::Caller {
+    if threads == 1 {
+        let most = most / tile * tile;
         bounds.extend((most..rows).step_by(most));
         bounds.push(rows);
         return bounds;
     }
-    let threads = rayon::current_num_threads();
     // Where there are many threads for few rows, their share counts for more than whole tiles.
     let tile = if rows >= 6 * tile * threads { tile } else { 4 };
     let tiles = rows.div_ceil(tile);

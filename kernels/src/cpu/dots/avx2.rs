@@ -1,8 +1,7 @@
 //! Unpacked tiles on AVX2: up to six rows by 16 outputs, which are twelve registers of sums.
 //!
-//! Products are summed in pairs in 16 bits: those of small codes over as many quads as cannot overflow there, those of seven bits
-//! over one. Codes that fill their bytes, whose zero is 128, are taken as signed, and their signs go to the activations:
-//! `2 · 128 · 127` fits.
+//! Products are summed in pairs in 16 bits: those of small codes over as many quads as cannot overflow there. Codes that fill their
+//! bytes, whose zero is 128, are taken as signed, and their signs go to the activations: `2 · 128 · 127` fits.
 #![expect(unsafe_code, reason = "loads and stores of vectors, argued at each block")]
 #![cfg_attr(
     not(test), // clippy looks away in tests
@@ -24,11 +23,10 @@ const ROWS: usize = 6;
 /// Groups that all rows pass by before the next: one half of a panel stays in half of the first cache, where all its lines are crowded.
 const GROUPS: usize = 24;
 
-/// Codes whose products stay in 16 bits over eight, four, two quads or one are less: each quad adds at most `2 · 127 · code`.
+/// Largest codes whose products stay in 16 bits over eight, four and two quads: each quad adds at most `2 · 127 · code`.
 const EIGHT: u8 = 16;
 const FOUR: u8 = 32;
 const TWO: u8 = 64;
-const ONE: u8 = 128;
 
 /// The sums of up to two tiles.
 ///
@@ -112,7 +110,6 @@ pub(in crate::cpu) fn block(
                     (false, ..EIGHT) => all::<8, 1, true, 8>(groups, rows, x, w, out),
                     (true, ..FOUR) => all::<8, 1, false, 4>(groups, rows, x, w, out),
                     (false, ..FOUR) => all::<8, 1, true, 4>(groups, rows, x, w, out),
-                    (true, ..ONE) => all::<8, 1, false, 1>(groups, rows, x, w, out),
                     (_, _) => all::<8, 1, false, 0>(groups, rows, x, w, out),
                 }
             }
@@ -199,13 +196,9 @@ unsafe fn kernel<
                     continue;
                 }
                 for run in 0..QUADS / RUN {
-                    let first = group * QUADS + run * RUN;
                     let quads = quads.wrapping_add(run * RUN * w.step);
-                    if RUN > 1 {
-                        narrow::<M, QUADS, RUN>(quads, w.step, x, first, &mut whole);
-                    } else {
-                        seven::<M, QUADS>(quads, x, first, &mut whole);
-                    }
+                    let first = group * QUADS + run * RUN;
+                    narrow::<M, QUADS, RUN>(quads, w.step, x, first, &mut whole);
                 }
                 if !MINS {
                     for (i, whole) in whole.iter_mut().enumerate() {
@@ -280,33 +273,6 @@ unsafe fn narrow<const M: usize, const QUADS: usize, const RUN: usize>(
     let ones = _mm256_set1_epi16(1);
     for (whole, pairs) in whole.as_flattened_mut().iter_mut().zip(pairs.as_flattened()) {
         *whole = _mm256_add_epi32(*whole, _mm256_madd_epi16(*pairs, ones));
-    }
-}
-
-/// Adds a quad of codes of seven bits.
-///
-/// # Safety
-///
-/// As of [`kernel`].
-#[inline]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn seven<const M: usize, const QUADS: usize>(
-    at: *const u8,
-    x: Rows<QUADS>,
-    quad: usize,
-    whole: &mut Sums<__m256i, M>,
-) {
-    let ones = _mm256_set1_epi16(1);
-    // SAFETY: 64 codes of a quad and four of each row, by the caller.
-    unsafe {
-        let w = [_mm256_loadu_si256(at.cast()), _mm256_loadu_si256(at.add(32).cast())];
-        for (i, whole) in whole.iter_mut().enumerate() {
-            let four = _mm256_set1_epi32(x.quad(i, quad));
-            for (whole, w) in whole.iter_mut().zip(w) {
-                let pairs = _mm256_maddubs_epi16(w, four);
-                *whole = _mm256_add_epi32(*whole, _mm256_madd_epi16(pairs, ones));
-            }
-        }
     }
 }
 
