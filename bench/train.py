@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """`ft train` beside PyTorch + PEFT, turn by turn in one run: a Markdown table of ratios beside their bars.
 
-    python bench/train.py [--only lora,qlora,dora,rows,length,threads] [--rounds 5] [--models DIR] [--rows FILE]
+    python bench/train.py [--only lora,qlora,dora,rows,sharing,length,threads] [--rounds 5] [--models DIR] [--rows FILE]
 
 SmolLM2-135M-Instruct, rank 16 on all linear layers, AdamW, clipping, two threads, the same conversations through the
 same chat template. `ft` trains on the Q4_1 blocks of the GGUF (`lora`, `dora`) or quantises the float32 weights to NF4
@@ -10,6 +10,7 @@ same chat template. `ft` trains on the Q4_1 blocks of the GGUF (`lora`, `dora`) 
 | part | what |
 | lora, qlora, dora | packs of 512 tokens, one at a time |
 | rows | instruction rows of very different lengths, four at a time: PEFT pads them, `ft` packs them |
+| sharing | the same rows without `share_prefixes` |
 | length | 4096 tokens a step: eight packs of 512, or one of 4096 |
 | threads | one thread and two |
 
@@ -35,7 +36,7 @@ REPO = HERE.parent
 FT = os.environ.get("FT", str(REPO / "target/release/ft"))
 GGUF = "smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 WARM = 2
-PARTS = ("lora", "qlora", "dora", "rows", "length", "threads")
+PARTS = ("lora", "qlora", "dora", "rows", "sharing", "length", "threads")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Job:
     threads: int = 0  # 0: --threads
     steps: int = 0  # 0: --steps
     warm: int = WARM
+    share: bool = True  # what rows of a pack begin with alike is computed once
     rival: bool = False
     turns: int = 1  # runs a round, in turn with those beside it in JOBS that have as many; the round has their mean
 
@@ -71,8 +73,10 @@ JOBS = (
     Job("peft qlora", ("qlora",), nf4=True, rival=True),
     Job("qlora int8", ("qlora",), nf4=True, compute="int8"),
     Job("rows f32", ("rows",), rows=True),
-    Job("peft rows", ("rows",), rows=True, rival=True),
+    Job("peft rows", ("rows", "sharing"), rows=True, rival=True),
     Job("rows int8", ("rows",), rows=True, compute="int8"),
+    Job("rows f32, nothing shared", ("sharing",), rows=True, share=False),
+    Job("rows int8, nothing shared", ("sharing",), rows=True, compute="int8", share=False),
     Job("lora recomputing", ("lora",), recompute=True),
     Job("8 × 512", ("length",), seq=512, accumulate=8, steps=2, warm=1),
     Job("1 × 4096", ("length",), seq=4096, steps=2, warm=1),
@@ -84,6 +88,8 @@ RATIOS = (
     ("LoRA step, int8", "speed", "lora int8", "peft lora", ">=", 2.1),
     ("rows as they come, f32 (PEFT pads)", "speed", "rows f32", "peft rows", ">=", 2.5),
     ("rows as they come, int8 (PEFT pads)", "speed", "rows int8", "peft rows", ">=", 3.7),
+    ("the same, f32, nothing shared", "speed", "rows f32, nothing shared", "peft rows", "", None),
+    ("the same, int8, nothing shared", "speed", "rows int8, nothing shared", "peft rows", "", None),
     ("QLoRA NF4 step, f32", "speed", "qlora f32", "peft qlora", ">=", 1.5),
     ("QLoRA NF4 step, int8", "speed", "qlora int8", "peft qlora", ">=", 2.3),
     ("DoRA step, f32", "speed", "dora f32", "peft dora", ">=", 1.6),
@@ -170,7 +176,7 @@ def recipe(args, job: Job, data: pathlib.Path, out: pathlib.Path) -> dict:
         optimizer="adamw_torch",
         learning_rate=2e-4, lr_scheduler="constant", warmup_steps=0, max_grad_norm=1.0,
         gradient_checkpointing=job.recompute, logging_steps=1, save_strategy="no", output_dir=str(out),
-        compute=job.compute, device="cpu",
+        compute=job.compute, device="cpu", share_prefixes=job.share,
     )
 
 

@@ -188,8 +188,13 @@ fn train(decoder: &mut Decoder, tokens: usize, args: &TrainArgs) -> Result<Measu
         starts: vec![0],
         rows: vec![0],
     };
-    let options =
-        StepOptions { recompute: args.recompute, noise: None, max_grad_norm: 1.0, seed: 0 };
+    let options = StepOptions {
+        recompute: args.recompute,
+        noise: None,
+        share_prefixes: true,
+        max_grad_norm: 1.0,
+        seed: 0,
+    };
     let all = parameters(decoder);
     let mut optimizer = Optimizer::new(&adamw(), &all);
     let mut held = values(decoder);

@@ -83,11 +83,12 @@ pub(crate) fn text(plan: &Plan) -> String {
         }
     }
     add(format!(
-        "steps      {} ({} to warm up), {:.2} epochs, {:.0} tokens a step, at most {} in a micro-batch",
+        "steps      {} ({} to warm up), {:.2} epochs, {:.0} tokens a step ({:.0} computed), at most {} in a micro-batch",
         plan.steps,
         plan.warmup_steps,
         plan.epochs,
         plan.tokens_per_step,
+        plan.computed_tokens_per_step,
         grouped(plan.largest_micro_batch)
     ));
     add(format!(

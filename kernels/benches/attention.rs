@@ -4,7 +4,6 @@
 //! `cargo bench -p ft-kernels --bench attention`
 
 use std::hint::black_box;
-use std::sync::Arc;
 use std::time::Duration;
 
 use burn::backend::Flex;
@@ -12,7 +11,7 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::TensorData;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ft_kernels::attention::Attention;
-use ft_kernels::{AttentionOptions, Boundaries};
+use ft_kernels::{AttentionOptions, Segments};
 
 const OPTIONS: AttentionOptions = AttentionOptions {
     heads: 9,
@@ -38,7 +37,7 @@ fn attentions(criterion: &mut Criterion) {
         boundaries.push(tokens);
         let scores: usize = boundaries.windows(2).map(|pair| (pair[1] - pair[0]).pow(2) / 2).sum();
         let product = 2 * scores * OPTIONS.head_dim * OPTIONS.heads;
-        let boundaries: Boundaries = Arc::from(boundaries);
+        let segments = Segments::documents(boundaries);
 
         let (q, dy) = (activations(tokens, 576), activations(tokens, 576));
         let (k, v) = (activations(tokens, 192), activations(tokens, 192));
@@ -46,23 +45,17 @@ fn attentions(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements((2 * product) as u64));
         group.bench_function(BenchmarkId::new("forward", &name), |bencher| {
             bencher.iter(|| {
-                let boundaries = Arc::clone(&boundaries);
                 Flex::attention_saving(
                     q.clone(),
                     k.clone(),
                     black_box(v.clone()),
-                    boundaries,
+                    segments.clone(),
                     OPTIONS,
                 )
             });
         });
-        let (y, sums) = Flex::attention_saving(
-            q.clone(),
-            k.clone(),
-            v.clone(),
-            Arc::clone(&boundaries),
-            OPTIONS,
-        );
+        let (y, sums) =
+            Flex::attention_saving(q.clone(), k.clone(), v.clone(), segments.clone(), OPTIONS);
         group.throughput(Throughput::Elements((5 * product) as u64));
         group.bench_function(BenchmarkId::new("backward", &name), |bencher| {
             bencher.iter(|| {
@@ -73,7 +66,7 @@ fn attentions(criterion: &mut Criterion) {
                     v.clone(),
                     y.clone(),
                     sums.clone(),
-                    Arc::clone(&boundaries),
+                    segments.clone(),
                     OPTIONS,
                 )
             });

@@ -36,7 +36,7 @@ pub mod rms_norm;
 pub mod rope;
 
 pub use adapted_matmul::{Adaptation, Dropout, adapted_matmul, adapted_norms};
-pub use attention::{AttentionOptions, Boundaries, KeyValues, attention, cached_attention};
+pub use attention::{AttentionOptions, KeyValues, Segments, attention, cached_attention};
 pub use decomposed_matmul::decomposed_matmul;
 pub use embedding::packed_embedding;
 pub use formats::Format;

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use ft_adapters::{ParameterKind, Pass, Projection};
 use ft_kernels::host::{Floats, Precision, is_host};
 use ft_kernels::{
-    Angles, Boundaries, Compute, Head, KeyValues, Packed, Targets, linear_cross_entropy,
+    Angles, Compute, Head, KeyValues, Packed, Segments, Targets, linear_cross_entropy,
     log_likelihoods, packed_embedding, packed_matmul,
 };
 
@@ -15,13 +15,13 @@ use crate::family::{Blueprint, Family};
 use crate::host::{self, Vectors};
 use crate::layers::{Block, Frequencies, Norm};
 
-/// Tokens of one pass: documents laid end to end.
+/// Tokens of one pass: documents laid end to end, which may share how they begin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Input {
     /// `T` ids.
     pub ids: Vec<u32>,
-    /// Where documents begin, and `T`.
-    pub boundaries: Boundaries,
+    /// Which tokens see which.
+    pub segments: Segments,
     /// Position of each token in its document.
     pub positions: Vec<u32>,
 }
@@ -29,13 +29,14 @@ pub struct Input {
 impl Input {
     /// Documents that begin at `starts` (ascending, the first at 0).
     pub fn new(ids: Vec<u32>, starts: &[usize]) -> Self {
-        let mut boundaries: Vec<usize> = starts.to_vec();
-        boundaries.push(ids.len());
-        let mut positions = Vec::with_capacity(ids.len());
-        for pair in boundaries.windows(2) {
-            positions.extend((0..pair[1] - pair[0]).map(index));
-        }
-        Self { ids, boundaries: boundaries.into(), positions }
+        let boundaries = starts.iter().copied().chain([ids.len()]).collect();
+        Self::of(ids, Segments::documents(boundaries))
+    }
+
+    /// The tokens of these segments.
+    pub fn of(ids: Vec<u32>, segments: Segments) -> Self {
+        let positions = segments.positions().map(index).collect();
+        Self { ids, segments, positions }
     }
 
     /// One document.
@@ -53,8 +54,8 @@ pub(crate) fn index(position: usize) -> u32 {
 pub struct Context {
     /// Training or inference.
     pub pass: Pass,
-    /// Where documents begin.
-    pub boundaries: Boundaries,
+    /// Which tokens see which.
+    pub segments: Segments,
     global_angles: Arc<Angles>,
     local_angles: Arc<Angles>,
 }
@@ -183,14 +184,25 @@ pub struct Decoder {
 impl Decoder {
     /// What the blocks of a pass over this input share.
     pub fn context(&self, input: &Input, pass: Pass) -> Context {
-        let angles = |of: &Frequencies| of.angles(&input.positions, &input.boundaries);
+        let angles = |of: &Frequencies| of.angles(&input.positions, &input.segments);
         let global_angles = angles(&self.global_frequencies);
         let local_angles = if self.local_frequencies == self.global_frequencies {
             Arc::clone(&global_angles)
         } else {
             angles(&self.local_frequencies)
         };
-        Context { pass, boundaries: Arc::clone(&input.boundaries), global_angles, local_angles }
+        Context { pass, segments: input.segments.clone(), global_angles, local_angles }
+    }
+
+    /// Whether documents that begin alike can share their beginning in a pass. They cannot where dropout is drawn for each, and
+    /// not where angles depend on how long the whole document is.
+    pub fn shares_prefixes(&self, pass: Pass) -> bool {
+        let drops = |projection: &&Projection| {
+            projection.adapter.as_ref().is_some_and(|adapter| adapter.dropout > 0.0)
+        };
+        (pass == Pass::Inference || !self.projections().iter().any(drops))
+            && self.global_frequencies.beyond.is_none()
+            && self.local_frequencies.beyond.is_none()
     }
 
     /// Ids to `[T, D]`.

@@ -16,7 +16,7 @@ pub struct MemoryPart {
 /// What decides about memory, beside the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryOptions {
-    /// Tokens of the largest micro-batch.
+    /// Tokens that are computed in the largest micro-batch.
     pub tokens: usize,
     /// Trained tokens of the micro-batch that has most.
     pub label_tokens: usize,

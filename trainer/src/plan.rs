@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use ft_recipes::TrainSection;
 
+use crate::batch::input_and_targets;
 use crate::error::TrainError;
 use crate::memory::{MemoryOptions, MemoryPart, memory};
 use crate::run_folder::{SpaceNeeded, free_bytes};
@@ -32,6 +33,8 @@ pub struct Plan {
     pub epochs: f64,
     /// Tokens of one step, on average.
     pub tokens_per_step: f64,
+    /// Tokens of one step that are computed, on average: rows of a micro-batch share how they begin.
+    pub computed_tokens_per_step: f64,
     /// Tokens of the largest micro-batch.
     pub largest_micro_batch: usize,
     /// Projections that get an adapter.
@@ -111,8 +114,12 @@ pub(crate) fn plan_of(session: &Session<'_>, ready: &Ready) -> Result<Plan, Trai
     let labels: usize = batches.iter().map(MicroBatch::trained).sum();
     let largest = batches.iter().map(|batch| batch.ids.len()).max().unwrap_or(0);
     let most_labels = batches.iter().map(MicroBatch::trained).max().unwrap_or(0);
+    let share = ready.options.shares_prefixes(&ready.decoder);
+    let computed: Vec<usize> =
+        batches.iter().map(|batch| input_and_targets(batch, 1.0, share).0.ids.len()).collect();
+    let computed_per_step = computed.iter().sum::<usize>() as f64 / looked_at as f64;
     let options = MemoryOptions {
-        tokens: largest,
+        tokens: computed.iter().max().copied().unwrap_or(0),
         label_tokens: most_labels,
         trained: trained(ready),
         optimizer_bytes: ready.optimizer.state_bytes(),
@@ -122,14 +129,15 @@ pub(crate) fn plan_of(session: &Session<'_>, ready: &Ready) -> Result<Plan, Trai
     let epochs = last.epoch as f64 + (last.step + 1) as f64 / last.steps.max(1) as f64;
     let space = space(session, ready);
     let per_step = tokens as f64 / looked_at as f64;
-    let label_share = labels as f64 / tokens.max(1) as f64;
-    let operations = operations(ready, label_share) * per_step * steps as f64;
+    let label_share = labels as f64 / (computed_per_step * looked_at as f64).max(1.0);
+    let operations = operations(ready, label_share) * computed_per_step * steps as f64;
     Ok(Plan {
         data: ready.prepared.report.clone(),
         steps: steps as u64,
         warmup_steps: ready.schedule.warmup_steps,
         epochs,
         tokens_per_step: per_step,
+        computed_tokens_per_step: computed_per_step,
         largest_micro_batch: largest,
         adapters: ready.parameters.iter().filter(|meta| meta.kind == ParameterKind::A).count(),
         trained_parameters: trained(ready),

@@ -46,11 +46,16 @@ const TRAINED_FILE: &str = "trained.safetensors";
 const STATE_FILE: &str = "state.json";
 
 /// Loss on rows that are not trained on: the weighted mean over their tokens.
-pub(crate) fn held_out_loss(decoder: &Decoder, batches: &[MicroBatch]) -> f64 {
+pub(crate) fn held_out_loss(
+    decoder: &Decoder,
+    batches: &[MicroBatch],
+    share_prefixes: bool,
+) -> f64 {
     let total: f64 = batches.iter().map(MicroBatch::weight).sum();
+    let share = share_prefixes && decoder.shares_prefixes(Pass::Inference);
     let mut loss = 0.0;
     for batch in batches {
-        let (input, targets) = input_and_targets(batch, total);
+        let (input, targets) = input_and_targets(batch, total, share);
         if !targets.ids.is_empty() {
             let hidden = decoder.hidden(&input, Pass::Inference);
             loss += scalar(&decoder.loss(hidden, &targets, Pass::Inference));
@@ -256,7 +261,11 @@ impl<'a> Run<'a> {
             return Ok(None);
         }
         let started = Instant::now();
-        let loss = held_out_loss(&self.ready.decoder, &self.ready.held_out);
+        let loss = held_out_loss(
+            &self.ready.decoder,
+            &self.ready.held_out,
+            self.ready.options.share_prefixes,
+        );
         self.state.held_out_loss = Some(loss);
         let step = self.state.step;
         let epoch = match step.checked_sub(1) {

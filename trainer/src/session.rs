@@ -93,6 +93,7 @@ impl Session<'_> {
         let total = loader.steps_total() as u64;
         let schedule = Schedule::new(&train.schedule, train.optimizer.learning_rate, total);
         let options = StepOptions {
+            share_prefixes: train.share_prefixes,
             recompute: train.gradient_checkpointing,
             noise: train.neftune_noise_alpha,
             max_grad_norm: train.max_grad_norm,

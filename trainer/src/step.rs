@@ -17,10 +17,20 @@ pub struct StepOptions {
     pub recompute: bool,
     /// NEFTune's α.
     pub noise: Option<f64>,
+    /// Compute once what rows of a micro-batch begin with alike, where neither dropout nor noise is drawn for each of them.
+    pub share_prefixes: bool,
     /// Most that the gradients' norm may be; 0 is no limit.
     pub max_grad_norm: f64,
     /// Of dropout and noise.
     pub seed: u64,
+}
+
+impl StepOptions {
+    /// Whether what rows begin with alike is computed once.
+    pub(crate) fn shares_prefixes(&self, decoder: &Decoder) -> bool {
+        let pass = Pass::Training { key: 0 };
+        self.share_prefixes && self.noise.is_none() && decoder.shares_prefixes(pass)
+    }
 }
 
 /// What a step did.
@@ -136,8 +146,7 @@ fn pass_key(seed: u64, step: u64, micro_batch: usize) -> u64 {
 fn noise(input: &Input, width: usize, alpha: f64, key: u64, device: &Device) -> Tensor<2> {
     let mut noise = Vec::with_capacity(input.ids.len() * width);
     let mut counter = 0u64;
-    for pair in input.boundaries.windows(2) {
-        let tokens = pair[1] - pair[0];
+    for tokens in input.segments.ranges().map(|range| range.len()) {
         let most = alpha / ((tokens * width) as f64).sqrt();
         for _ in 0..tokens * width {
             let draw = pass_key(key, counter, 0) >> 11;
@@ -160,10 +169,11 @@ pub fn gradients(
 ) -> (f64, Vec<Vec<f32>>) {
     for_device(&decoder.device, || {
         let normaliser: f64 = micro_batches.iter().map(MicroBatch::weight).sum();
+        let share = options.shares_prefixes(decoder);
         let mut collected = Collected::of(parameters);
         let mut loss = 0.0;
         for (index, batch) in micro_batches.iter().enumerate() {
-            let (input, targets) = input_and_targets(batch, normaliser);
+            let (input, targets) = input_and_targets(batch, normaliser, share);
             if targets.ids.is_empty() {
                 continue;
             }

@@ -169,6 +169,60 @@ fn a_row_in_a_pack_is_as_it_is_alone() {
     }
 }
 
+/// Rows of which all share 9 tokens and every other one 12 more; then come their own, as of [`rows`].
+fn rows_that_begin_alike() -> Vec<MicroBatch> {
+    let prefix: Vec<u32> = (0..21).map(|at| 7 + 4 * at).collect();
+    let mut alike = rows(&LENGTHS);
+    for (at, row) in alike.iter_mut().enumerate() {
+        let shared = if at % 2 == 0 { 9 } else { 21 };
+        row.ids.splice(..0, prefix[..shared].iter().copied());
+        row.weights.splice(..0, vec![0.0; shared]);
+    }
+    alike
+}
+
+#[test]
+fn what_rows_begin_with_alike_is_computed_once_and_changes_no_gradient() {
+    let device = golden_device();
+    let alone = rows_that_begin_alike();
+    let together = [packed(&alone)];
+    for name in FAMILIES {
+        let kind = if *name == "llama" { "whole" } else { "lora" };
+        let decoder = tuned(name, kind, &device);
+        for recompute in [false, true] {
+            let of = |batches: &[MicroBatch], share_prefixes| {
+                let options = StepOptions { recompute, share_prefixes, ..PLAIN };
+                all_gradients(&decoder, batches, 0, &options)
+            };
+            let (loss, gradients) = of(&together, true);
+            for batches in [&together[..], &alone] {
+                let (whole_loss, whole) = of(batches, false);
+                assert!((loss - whole_loss).abs() <= SUMS * loss, "{name}: {loss} {whole_loss}");
+                let apart = relative(&gradients, &whole);
+                assert!(apart <= SUMS, "{name}: gradients {apart:.1e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_is_shared_where_dropout_noise_or_a_rows_length_make_rows_differ() {
+    let device = golden_device();
+    let together = [packed(&rows_that_begin_alike())];
+    let llama = || tuned("llama", "lora", &device);
+    for (decoder, noise) in [
+        (with_dropout(llama(), 0.3), None),
+        (llama(), Some(5.0)),
+        (tuned("phi3_longrope", "lora", &device), None),
+    ] {
+        let of = |share_prefixes| {
+            let options = StepOptions { noise, share_prefixes, ..PLAIN };
+            all_gradients(&decoder, &together, 0, &options)
+        };
+        assert!(of(true) == of(false), "{}", decoder.family.gguf);
+    }
+}
+
 #[test]
 fn a_step_is_the_same_in_one_micro_batch_of_eight_and_in_eight_of_one() {
     let device = golden_device();
@@ -235,7 +289,8 @@ fn a_run_gives_the_same_bytes_on_one_two_and_three_threads() {
         ("llama_nf4", "dora", nf4, true),
     ];
     for (name, kind, keep, recompute) in cases {
-        let options = StepOptions { recompute, noise: Some(5.0), max_grad_norm: 1.0, seed: 11 };
+        let options =
+            StepOptions { recompute, noise: Some(5.0), max_grad_norm: 1.0, seed: 11, ..PLAIN };
         let run = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
@@ -269,7 +324,7 @@ fn recomputing_blocks_changes_no_gradient_with_dropout_and_noise_on() {
         let kind = if *name == "llama" { "whole" } else { "lora" };
         let decoder = with_dropout(tuned(name, kind, &device), 0.3);
         let of = |recompute: bool| {
-            let options = StepOptions { recompute, noise: Some(5.0), max_grad_norm: 0.0, seed: 4 };
+            let options = StepOptions { recompute, noise: Some(5.0), seed: 4, ..PLAIN };
             all_gradients(&decoder, &batches, 2, &options)
         };
         let ((loss, kept), (again, recomputed)) = (of(false), of(true));

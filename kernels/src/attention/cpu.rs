@@ -4,10 +4,11 @@
 //! transposed once at the end.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::AttentionOptions;
+use super::{AttentionOptions, Segments};
 use crate::cpu::gemm::{Into, Strided, Threads, multiply};
 use crate::cpu::math::{dot, exp, exp_in_place, largest, tanh};
 use crate::cpu::{Isa, multiversion};
@@ -30,24 +31,40 @@ pub(super) struct Saved<'a> {
 
 /// A block of queries against the keys it may see.
 #[derive(Clone, Copy)]
-pub(super) struct Block {
-    /// Position of the first query in its document.
-    pub(super) first: usize,
+struct Block {
+    /// Position of the first query in its text.
+    first: usize,
     /// Queries.
-    pub(super) rows: usize,
+    rows: usize,
     /// First key that the first query sees.
-    pub(super) keys_from: usize,
+    keys_from: usize,
 }
 
 impl Block {
-    pub(super) fn new(first: usize, rows: usize, window: Option<usize>) -> Self {
+    fn new(first: usize, rows: usize, window: Option<usize>) -> Self {
         let keys_from = window.map_or(0, |window| (first + 1).saturating_sub(window));
         Self { first, rows, keys_from }
     }
 
     /// Keys from the first seen by the first query to the last seen by the last one.
-    pub(super) fn keys(self) -> usize {
+    fn keys(self) -> usize {
         self.first + self.rows - self.keys_from
+    }
+
+    /// Where its keys lie, by the path of its segment.
+    fn runs(self, path: &[Range<usize>]) -> Vec<Run> {
+        let mut runs = Vec::with_capacity(path.len());
+        let mut position = 0;
+        for tokens in path {
+            let from = self.keys_from.max(position);
+            let to = (self.keys_from + self.keys()).min(position + tokens.len());
+            if from < to {
+                let first = tokens.start + (from - position);
+                runs.push(Run { at: from - self.keys_from, first, keys: to - from });
+            }
+            position += tokens.len();
+        }
+        runs
     }
 
     /// The columns that query `row` sees.
@@ -55,6 +72,23 @@ impl Block {
         let at = self.first + row;
         let from = window.map_or(0, |window| (at + 1).saturating_sub(window));
         [from.max(self.keys_from) - self.keys_from, at + 1 - self.keys_from]
+    }
+}
+
+/// Keys of a block that lie one after the other.
+#[derive(Clone, Copy)]
+struct Run {
+    /// Their first column in the block's scores.
+    at: usize,
+    /// The token of the first one.
+    first: usize,
+    keys: usize,
+}
+
+impl Run {
+    /// Whether its share of a sum is the first one.
+    fn place(self) -> Into {
+        if self.at == 0 { Into::Replace } else { Into::Add }
     }
 }
 
@@ -123,45 +157,48 @@ fn cut(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
     &mut buffer[..len]
 }
 
-/// One block of queries: `y [rows, K]`, contiguous, and the log sums. `k` and `v` begin at the
-/// document's first key.
-pub(super) fn attend(
+/// One block of queries: `y [rows, K]`, contiguous, and the log sums. `k` and `v` begin at the first token.
+fn attend(
     q: Strided<'_>,
     k: Strided<'_>,
     v: Strided<'_>,
-    block: Block,
+    (block, path): (Block, &[Range<usize>]),
     options: &AttentionOptions,
     y: &mut [f32],
     log_sums: &mut [f32],
 ) {
-    let (width, keys) = (options.head_dim, block.keys());
-    let k = Strided::transposed(&k.data[block.keys_from * k.row..], k.row);
-    let v = Strided::rows(&v.data[block.keys_from * v.row..], v.row);
+    let (width, rows, keys) = (options.head_dim, block.rows, block.keys());
+    let runs = block.runs(path);
     SCRATCH.with_borrow_mut(|[scores, _]| {
-        let scores = cut(scores, block.rows * keys);
-        let shape = [block.rows, keys, width];
-        multiply(shape, scores, keys, Into::Replace, q, k, options.scale, Threads::Caller);
+        let scores = cut(scores, rows * keys);
+        for run in &runs {
+            let k = Strided::transposed(&k.data[run.first * k.row..], k.row);
+            let (shape, scores) = ([rows, run.keys, width], &mut scores[run.at..]);
+            multiply(shape, scores, keys, Into::Replace, q, k, options.scale, Threads::Caller);
+        }
         for (row, (scores, log_sum)) in scores.chunks_exact_mut(keys).zip(log_sums).enumerate() {
             let seen = block.seen(row, options.window);
             *log_sum = soften(Isa::detect(), scores, seen, options.softcap.unwrap_or(0.0));
         }
-        let p = Strided::rows(scores, keys);
-        let shape = [block.rows, width, keys];
-        multiply(shape, y, width, Into::Replace, p, v, 1.0, Threads::Caller);
+        for run in &runs {
+            let v = Strided::rows(&v.data[run.first * v.row..], v.row);
+            let p = Strided::rows(&scores[run.at..], keys);
+            multiply([rows, width, run.keys], y, width, run.place(), p, v, 1.0, Threads::Caller);
+        }
     });
 }
 
-/// Splits `[H, T, ..]` into one piece per head and document.
+/// Splits `[H, .., width]` into pieces of so many rows, the same in each head.
 fn pieces<'a>(
     mut all: &'a mut [f32],
     heads: usize,
-    boundaries: &[usize],
+    rows: &[usize],
     width: usize,
 ) -> Vec<&'a mut [f32]> {
-    let mut pieces = Vec::with_capacity(heads * boundaries.len());
+    let mut pieces = Vec::with_capacity(heads * rows.len());
     for _ in 0..heads {
-        for pair in boundaries.windows(2) {
-            let (piece, rest) = all.split_at_mut((pair[1] - pair[0]) * width);
+        for rows in rows {
+            let (piece, rest) = all.split_at_mut(rows * width);
             pieces.push(piece);
             all = rest;
         }
@@ -169,17 +206,65 @@ fn pieces<'a>(
     pieces
 }
 
-/// `[H, T, K]` to `[T, H / group · K]`: the sum over each group of heads, by token.
-fn by_token(by_head: &[f32], heads: usize, group: usize, width: usize) -> Vec<f32> {
+/// Which rows of a head are a token's.
+enum RowsOf {
+    /// The token's own number.
+    Same,
+    /// Those of `rows` between the token's bounds and the next one's.
+    Listed { bounds: Vec<usize>, rows: Vec<usize> },
+}
+
+impl RowsOf {
+    /// Where each segment has one row for each token of its path, one segment after the other.
+    fn paths(segments: &Segments) -> Self {
+        if (0..segments.len()).all(|segment| segments.before(segment) == 0) {
+            return Self::Same;
+        }
+        let mut found = Vec::new();
+        let mut row = 0;
+        for segment in 0..segments.len() {
+            for token in segments.path(segment).into_iter().flatten() {
+                found.push((token, row));
+                row += 1;
+            }
+        }
+        found.sort_unstable();
+        let mut bounds = vec![0; segments.tokens() + 1];
+        for (token, _) in &found {
+            bounds[token + 1] += 1;
+        }
+        for at in 1..bounds.len() {
+            bounds[at] += bounds[at - 1];
+        }
+        Self::Listed { bounds, rows: found.into_iter().map(|(_, row)| row).collect() }
+    }
+
+    fn of<'a>(&'a self, token: &'a usize) -> &'a [usize] {
+        match self {
+            Self::Same => std::slice::from_ref(token),
+            Self::Listed { bounds, rows } => &rows[bounds[*token]..bounds[*token + 1]],
+        }
+    }
+}
+
+/// `[H, .., K]` to `[T, H / group · K]`: the sum over each group of heads and a token's rows, by token.
+fn by_token(
+    by_head: &[f32],
+    [heads, group, width]: [usize; 3],
+    tokens: usize,
+    rows_of: &RowsOf,
+) -> Vec<f32> {
     let head_len = by_head.len() / heads;
     let row = heads / group * width;
-    let mut out = vec![0.0; by_head.len() / group];
+    let mut out = vec![0.0; tokens * row];
     out.par_chunks_mut(row).with_min_len(16).enumerate().for_each(|(token, out)| {
         for (part, out) in out.chunks_exact_mut(width).enumerate() {
-            let at = part * group * head_len + token * width;
-            out.copy_from_slice(&by_head[at..at + width]);
-            for other in 1..group {
-                let at = at + other * head_len;
+            let firsts = rows_of.of(&token).iter().map(|row| part * group * head_len + row * width);
+            let mut all = (0..group).flat_map(|i| firsts.clone().map(move |at| at + i * head_len));
+            if let Some(at) = all.next() {
+                out.copy_from_slice(&by_head[at..at + width]);
+            }
+            for at in all {
                 out.iter_mut().zip(&by_head[at..at + width]).for_each(|(sum, x)| *sum += x);
             }
         }
@@ -192,122 +277,132 @@ pub(super) fn forward(
     q: &[f32],
     k: &[f32],
     v: &[f32],
-    boundaries: &[usize],
+    segments: &Segments,
     options: &AttentionOptions,
 ) -> (Vec<f32>, Vec<f32>) {
     let &AttentionOptions { heads, kv_heads, head_dim: width, window, .. } = options;
-    let tokens = boundaries.last().copied().unwrap_or(0);
+    let tokens = segments.tokens();
     let (q_row, kv_row) = (heads * width, kv_heads * width);
     let mut y = vec![0.0; tokens * q_row];
     let mut log_sums = vec![0.0; heads * tokens];
 
-    let documents = boundaries.len().saturating_sub(1);
-    let outputs = pieces(&mut y, heads, boundaries, width);
-    let sums = pieces(&mut log_sums, heads, boundaries, 1);
+    let paths: Vec<_> = (0..segments.len()).map(|segment| segments.path(segment)).collect();
+    let own: Vec<_> = segments.ranges().map(|range| range.len()).collect();
+    let outputs = pieces(&mut y, heads, &own, width);
+    let sums = pieces(&mut log_sums, heads, &own, 1);
     let mut tasks = Vec::new();
     for (piece, (y, sums)) in outputs.into_iter().zip(sums).enumerate() {
-        let (head, document) = (piece / documents, piece % documents);
+        let (head, segment) = (piece / own.len(), piece % own.len());
+        let before = segments.before(segment);
         let blocks = y.chunks_mut(BLOCK * width).zip(sums.chunks_mut(BLOCK)).enumerate();
         tasks.extend(blocks.map(|(i, (y, sums))| {
-            (head, boundaries[document], Block::new(i * BLOCK, sums.len(), window), y, sums)
+            let block = Block::new(before + i * BLOCK, sums.len(), window);
+            (head, segments.range(segment).start + i * BLOCK, (block, &paths[segment][..]), y, sums)
         }));
     }
     // The longest first, so that no thread is left with a long one at the end.
-    tasks.sort_by_key(|(_, _, block, _, _)| std::cmp::Reverse(block.rows * block.keys()));
-    tasks.into_par_iter().with_max_len(1).for_each(|(head, start, block, y, sums)| {
+    tasks.sort_by_key(|(_, _, (block, _), _, _)| std::cmp::Reverse(block.rows * block.keys()));
+    tasks.into_par_iter().with_max_len(1).for_each(|(head, first, block, y, sums)| {
         let kv = head / (heads / kv_heads) * width;
-        let q = Strided::rows(&q[(start + block.first) * q_row + head * width..], q_row);
-        let k = Strided::rows(&k[start * kv_row + kv..], kv_row);
-        let v = Strided::rows(&v[start * kv_row + kv..], kv_row);
+        let q = Strided::rows(&q[first * q_row + head * width..], q_row);
+        let (k, v) = (Strided::rows(&k[kv..], kv_row), Strided::rows(&v[kv..], kv_row));
         attend(q, k, v, block, options, y, sums);
     });
-    (by_token(&y, heads, 1, width), log_sums)
+    (by_token(&y, [heads, 1, width], tokens, &RowsOf::Same), log_sums)
 }
 
 /// `(dq [T, H·K], dk [T, G·K], dv [T, G·K])`.
 pub(super) fn backward(
     dy: &[f32],
     saved: &Saved<'_>,
-    boundaries: &[usize],
+    segments: &Segments,
     options: &AttentionOptions,
 ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     let &AttentionOptions { heads, kv_heads, head_dim: width, .. } = options;
-    let tokens = boundaries.last().copied().unwrap_or(0);
-    let documents = boundaries.len().saturating_sub(1);
-    let size = tokens * heads * width;
-    let (mut dq, mut dk, mut dv) = (vec![0.0; size], vec![0.0; size], vec![0.0; size]);
+    let tokens = segments.tokens();
+    let own: Vec<_> = segments.ranges().map(|range| range.len()).collect();
+    // What a segment finds for its ancestors' keys is added to theirs in the end.
+    let seen: Vec<_> = (0..own.len()).map(|at| segments.before(at) + own[at]).collect();
+    let mut dq = vec![0.0; tokens * heads * width];
+    let keys_size = seen.iter().sum::<usize>() * heads * width;
+    let (mut dk, mut dv) = (vec![0.0; keys_size], vec![0.0; keys_size]);
 
-    let dq_pieces = pieces(&mut dq, heads, boundaries, width);
-    let dk_pieces = pieces(&mut dk, heads, boundaries, width);
-    let dv_pieces = pieces(&mut dv, heads, boundaries, width);
+    let dq_pieces = pieces(&mut dq, heads, &own, width);
+    let dk_pieces = pieces(&mut dk, heads, &seen, width);
+    let dv_pieces = pieces(&mut dv, heads, &seen, width);
     let mut tasks: Vec<_> = dq_pieces
         .into_iter()
         .zip(dk_pieces)
         .zip(dv_pieces)
         .enumerate()
-        .map(|(piece, ((dq, dk), dv))| (piece / documents, piece % documents, dq, dk, dv))
+        .map(|(piece, ((dq, dk), dv))| (piece / own.len(), piece % own.len(), dq, dk, dv))
         .collect();
-    tasks.sort_by_key(|(_, _, dq, _, _)| std::cmp::Reverse(dq.len()));
-    tasks.into_par_iter().with_max_len(1).for_each(|(head, document, dq, dk, dv)| {
-        let range = boundaries[document]..boundaries[document + 1];
-        backward_document(dy, saved, head, range, options, [dq, dk, dv]);
+    tasks.sort_by_key(|(_, _, dq, dk, _)| std::cmp::Reverse(dq.len() * dk.len()));
+    tasks.into_par_iter().with_max_len(1).for_each(|(head, segment, dq, dk, dv)| {
+        let path = segments.path(segment);
+        backward_segment(dy, saved, head, &path, options, [dq, dk, dv]);
     });
 
     let group = heads / kv_heads;
-    let fold = |by_head: &[f32]| by_token(by_head, heads, group, width);
-    (by_token(&dq, heads, 1, width), fold(&dk), fold(&dv))
+    let rows_of = RowsOf::paths(segments);
+    let fold = |by_head: &[f32]| by_token(by_head, [heads, group, width], tokens, &rows_of);
+    (by_token(&dq, [heads, 1, width], tokens, &RowsOf::Same), fold(&dk), fold(&dv))
 }
 
-/// One head in one document: its pieces of `dq`, `dk`, `dv`, each `[tokens, K]`.
-fn backward_document(
+/// One head in one segment: its piece of `dq [tokens, K]`, and of `dk` and `dv`, `[path, K]` each.
+fn backward_segment(
     dy: &[f32],
     saved: &Saved<'_>,
     head: usize,
-    document: std::ops::Range<usize>,
+    path: &[Range<usize>],
     options: &AttentionOptions,
     [dq, dk, dv]: [&mut [f32]; 3],
 ) {
     let &AttentionOptions { heads, kv_heads, head_dim: width, scale, window, softcap } = options;
+    let Some((own, ancestors)) = path.split_last() else { return };
+    let before: usize = ancestors.iter().map(Range::len).sum();
     let tokens_all = saved.log_sums.len() / heads;
     let (q_row, kv_row) = (heads * width, kv_heads * width);
     let kv = head / (heads / kv_heads) * width;
-    let (start, tokens) = (document.start, document.len());
     let caller = Threads::Caller;
-    for first in (0..tokens).step_by(BLOCK) {
-        let block = Block::new(first, BLOCK.min(tokens - first), window);
+    for first in (0..own.len()).step_by(BLOCK) {
+        let block = Block::new(before + first, BLOCK.min(own.len() - first), window);
         let (rows, keys) = (block.rows, block.keys());
-        let q_at = (start + first) * q_row + head * width;
-        let kv_at = (start + block.keys_from) * kv_row + kv;
+        let q_at = (own.start + first) * q_row + head * width;
         let (q, dy_block) = (&saved.q[q_at..], &dy[q_at..]);
-        let (k, v) = (&saved.k[kv_at..], &saved.v[kv_at..]);
+        let runs = block.runs(path);
         SCRATCH.with_borrow_mut(|[p, g]| {
             let (p, g) = (cut(p, rows * keys), cut(g, rows * keys));
-            let shape = [rows, keys, width];
-            let (left, right) = (Strided::rows(q, q_row), Strided::transposed(k, kv_row));
-            multiply(shape, p, keys, Into::Replace, left, right, scale, caller);
-            let (left, right) = (Strided::rows(dy_block, q_row), Strided::transposed(v, kv_row));
-            multiply(shape, g, keys, Into::Replace, left, right, 1.0, caller);
+            for run in &runs {
+                let (shape, kv_at) = ([rows, run.keys, width], run.first * kv_row + kv);
+                let (left, p) = (Strided::rows(q, q_row), &mut p[run.at..]);
+                let k = Strided::transposed(&saved.k[kv_at..], kv_row);
+                multiply(shape, p, keys, Into::Replace, left, k, scale, caller);
+                let (left, g) = (Strided::rows(dy_block, q_row), &mut g[run.at..]);
+                let v = Strided::transposed(&saved.v[kv_at..], kv_row);
+                multiply(shape, g, keys, Into::Replace, left, v, 1.0, caller);
+            }
             for (row, (p, g)) in p.chunks_exact_mut(keys).zip(g.chunks_exact_mut(keys)).enumerate()
             {
                 let at = q_at + row * q_row;
                 let isa = Isa::detect();
                 let delta = product(isa, &dy[at..at + width], &saved.y[at..at + width]);
-                let log_sum = saved.log_sums[head * tokens_all + start + first + row];
+                let log_sum = saved.log_sums[head * tokens_all + own.start + first + row];
                 let seen = block.seen(row, window);
                 harden(isa, p, g, seen, log_sum, delta, softcap.unwrap_or(0.0));
             }
-            let (ds, pt) = (Strided::rows(g, keys), Strided::transposed(p, keys));
-            let dst = Strided::transposed(g, keys);
             let dq = &mut dq[first * width..(first + rows) * width];
-            let k_rows = Strided::rows(k, kv_row);
-            multiply([rows, width, keys], dq, width, Into::Replace, ds, k_rows, scale, caller);
-            let seen_keys = block.keys_from * width..(block.keys_from + keys) * width;
-            let shape = [keys, width, rows];
-            let dk = &mut dk[seen_keys.clone()];
-            multiply(shape, dk, width, Into::Add, dst, Strided::rows(q, q_row), scale, caller);
-            let dv = &mut dv[seen_keys];
-            let dy_rows = Strided::rows(dy_block, q_row);
-            multiply(shape, dv, width, Into::Add, pt, dy_rows, 1.0, caller);
+            for run in &runs {
+                let (p, g) = (&p[run.at..], &g[run.at..]);
+                let k = Strided::rows(&saved.k[run.first * kv_row + kv..], kv_row);
+                let (shape, ds) = ([rows, width, run.keys], Strided::rows(g, keys));
+                multiply(shape, dq, width, run.place(), ds, k, scale, caller);
+                let (shape, at) = ([run.keys, width, rows], (block.keys_from + run.at) * width);
+                let (dst, pt) = (Strided::transposed(g, keys), Strided::transposed(p, keys));
+                let (q, dy) = (Strided::rows(q, q_row), Strided::rows(dy_block, q_row));
+                multiply(shape, &mut dk[at..], width, Into::Add, dst, q, scale, caller);
+                multiply(shape, &mut dv[at..], width, Into::Add, pt, dy, 1.0, caller);
+            }
         });
     }
 }

@@ -1,4 +1,4 @@
-//! Causal attention over documents laid end to end, in memory linear in tokens.
+//! Causal attention over texts laid end to end, in memory linear in tokens.
 #![expect(clippy::too_many_arguments, reason = "a backward pass takes what the forward pass saved")]
 
 mod backward;
@@ -7,8 +7,7 @@ mod cpu;
 mod grouped;
 mod memory;
 pub mod reference;
-
-use std::sync::Arc;
+mod segments;
 
 use burn::backend::{Backend, Dispatch, backend_extension, flex::Flex, tensor::FloatTensor};
 use burn::tensor::Tensor;
@@ -16,6 +15,7 @@ use burn::tensor::Tensor;
 pub use cached::cached_attention;
 pub use grouped::attend;
 pub use memory::KeyValues;
+pub use segments::Segments;
 
 use crate::flex;
 
@@ -36,10 +36,6 @@ pub struct AttentionOptions {
     pub softcap: Option<f32>,
 }
 
-/// Where documents begin in a row of tokens, and the end of the last one: `[0, 5, 12]` is a document of
-/// 5 tokens and one of 7. Attention never crosses a boundary.
-pub type Boundaries = Arc<[usize]>;
-
 /// The operation on a backend. The default bodies are made of Burn's own operations.
 #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff)]
 pub trait Attention: Backend {
@@ -48,10 +44,10 @@ pub trait Attention: Backend {
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,
         v: FloatTensor<Self>,
-        boundaries: Boundaries,
+        segments: Segments,
         options: AttentionOptions,
     ) -> FloatTensor<Self> {
-        Self::attention_saving(q, k, v, boundaries, options).0
+        Self::attention_saving(q, k, v, segments, options).0
     }
 
     /// The output and the logarithm of each query's sum of exponentials, `[H, T]`.
@@ -59,10 +55,10 @@ pub trait Attention: Backend {
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,
         v: FloatTensor<Self>,
-        boundaries: Boundaries,
+        segments: Segments,
         options: AttentionOptions,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        reference::forward::<Self>(&q, &k, &v, &boundaries, options)
+        reference::forward::<Self>(&q, &k, &v, &segments, options)
     }
 
     /// `(dq, dk, dv)`.
@@ -73,10 +69,10 @@ pub trait Attention: Backend {
         v: FloatTensor<Self>,
         y: FloatTensor<Self>,
         log_sums: FloatTensor<Self>,
-        boundaries: Boundaries,
+        segments: Segments,
         options: AttentionOptions,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        reference::backward::<Self>(&dy, &q, &k, &v, &y, &log_sums, &boundaries, options)
+        reference::backward::<Self>(&dy, &q, &k, &v, &y, &log_sums, &segments, options)
     }
 }
 
@@ -85,18 +81,13 @@ impl Attention for Flex {
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,
         v: FloatTensor<Self>,
-        boundaries: Boundaries,
+        segments: Segments,
         options: AttentionOptions,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let (q, k, v) = (q.to_contiguous(), k.to_contiguous(), v.to_contiguous());
         let shape = flex::dims2(&q);
-        let (y, log_sums) = cpu::forward(
-            flex::floats(&q),
-            flex::floats(&k),
-            flex::floats(&v),
-            &boundaries,
-            &options,
-        );
+        let (y, log_sums) =
+            cpu::forward(flex::floats(&q), flex::floats(&k), flex::floats(&v), &segments, &options);
         (flex::tensor(y, shape), flex::tensor(log_sums, [options.heads, shape[0]]))
     }
 
@@ -107,7 +98,7 @@ impl Attention for Flex {
         v: FloatTensor<Self>,
         y: FloatTensor<Self>,
         log_sums: FloatTensor<Self>,
-        boundaries: Boundaries,
+        segments: Segments,
         options: AttentionOptions,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         let (dy, y, log_sums) = (dy.to_contiguous(), y.to_contiguous(), log_sums.to_contiguous());
@@ -119,7 +110,7 @@ impl Attention for Flex {
             y: flex::floats(&y),
             log_sums: flex::floats(&log_sums),
         };
-        let (dq, dk, dv) = cpu::backward(flex::floats(&dy), &saved, &boundaries, &options);
+        let (dq, dk, dv) = cpu::backward(flex::floats(&dy), &saved, &segments, &options);
         let (q_shape, k_shape) = (flex::dims2(&q), flex::dims2(&k));
         (flex::tensor(dq, q_shape), flex::tensor(dk, k_shape), flex::tensor(dv, k_shape))
     }
@@ -142,12 +133,12 @@ impl AttentionOptions {
 /// Each query's mean of the values before it, weighted by the softmax of its scores.
 ///
 /// `y_i = Σ_j softmax_j(s_ij) · v_j` with `s_ij = scale · q_i · k_j` (capped if there is a softcap)
-/// over the `j ≤ i` of the same document, within the window.
+/// over the `j ≤ i` of its segment and the tokens of its ancestors, within the window.
 ///
 /// # Shapes
 ///
 /// - `q`: `[T, H·K]`, `k` and `v`: `[T, G·K]`, f32, positions already turned in
-/// - `boundaries`: ascending, from 0 to `T`
+/// - `segments`: of `T` tokens
 /// - returns `[T, H·K]`
 ///
 /// # Gradient
@@ -157,7 +148,7 @@ impl AttentionOptions {
 ///
 /// # Panics
 ///
-/// If shapes, boundaries or options disagree: a bug in the caller.
+/// If shapes, segments or options disagree: a bug in the caller.
 ///
 /// # Source
 ///
@@ -167,7 +158,7 @@ pub fn attention(
     q: Tensor<2>,
     k: Tensor<2>,
     v: Tensor<2>,
-    boundaries: &Boundaries,
+    segments: &Segments,
     options: AttentionOptions,
 ) -> Tensor<2> {
     options.check();
@@ -175,14 +166,12 @@ pub fn attention(
     assert_eq!(width, options.heads * options.head_dim, "q has H·K columns");
     assert_eq!(k.dims(), [tokens, options.kv_heads * options.head_dim], "k is [T, G·K]");
     assert_eq!(k.dims(), v.dims(), "k and v have one shape");
-    assert_eq!(boundaries.first(), Some(&0), "the first boundary is 0");
-    assert_eq!(boundaries.last(), Some(&tokens), "the last boundary is the number of tokens");
-    assert!(boundaries.is_sorted(), "boundaries ascend");
+    assert_eq!(segments.tokens(), tokens, "segments are of all tokens");
     Tensor::from_dispatch(<Dispatch as Attention>::attention(
         q.into_dispatch(),
         k.into_dispatch(),
         v.into_dispatch(),
-        Arc::clone(boundaries),
+        segments.clone(),
         options,
     ))
 }

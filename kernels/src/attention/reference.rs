@@ -1,24 +1,34 @@
-//! The plain form, of Burn's operations: one document and one key-value head at a time, its scores in full.
+//! The plain form, of Burn's operations: one segment and one key-value head at a time, its scores in full.
+
+use std::ops::Range;
 
 use burn::backend::{Backend, TensorMetadata, tensor::FloatTensor};
 use burn::tensor::{Shape, Slice};
 
-use super::AttentionOptions;
+use super::{AttentionOptions, Segments};
 use crate::raw::{DeviceOf, scaled, upload};
 
 /// Added to scores that a query may not see.
 const UNSEEN: f32 = -1e30;
 
-fn mask<B: Backend>(tokens: usize, window: Option<usize>, device: &DeviceOf<B>) -> FloatTensor<B> {
-    let mut mask = vec![0.0; tokens * tokens];
-    for i in 0..tokens {
-        for j in 0..tokens {
+/// For a segment whose ancestors have `before` tokens, `[tokens, before + tokens]`.
+fn mask<B: Backend>(
+    before: usize,
+    tokens: usize,
+    window: Option<usize>,
+    device: &DeviceOf<B>,
+) -> FloatTensor<B> {
+    let keys = before + tokens;
+    let mut mask = vec![0.0; tokens * keys];
+    for row in 0..tokens {
+        let i = before + row;
+        for j in 0..keys {
             if j > i || window.is_some_and(|window| i - j >= window) {
-                mask[i * tokens + j] = UNSEEN;
+                mask[row * keys + j] = UNSEEN;
             }
         }
     }
-    upload::<B, 2>(mask, [tokens, tokens], device)
+    upload::<B, 2>(mask, [tokens, keys], device)
 }
 
 fn block<B: Backend>(x: &FloatTensor<B>, rows: [usize; 2], columns: [usize; 2]) -> FloatTensor<B> {
@@ -26,7 +36,17 @@ fn block<B: Backend>(x: &FloatTensor<B>, rows: [usize; 2], columns: [usize; 2]) 
     B::float_slice(x.clone(), &slices)
 }
 
-/// The scores of one head in one document, capped but not masked.
+/// The rows of a segment's ancestors and its own, one after the other.
+fn path_block<B: Backend>(
+    x: &FloatTensor<B>,
+    path: &[Range<usize>],
+    columns: [usize; 2],
+) -> FloatTensor<B> {
+    let parts = path.iter().filter(|rows| !rows.is_empty());
+    B::float_cat(parts.map(|rows| block::<B>(x, [rows.start, rows.end], columns)).collect(), 0)
+}
+
+/// The scores of one head in one segment, capped but not masked.
 fn scores<B: Backend>(
     q: FloatTensor<B>,
     k: FloatTensor<B>,
@@ -44,26 +64,26 @@ pub fn forward<B: Backend>(
     q: &FloatTensor<B>,
     k: &FloatTensor<B>,
     v: &FloatTensor<B>,
-    boundaries: &[usize],
+    segments: &Segments,
     options: AttentionOptions,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
     let width = options.head_dim;
     let group = options.heads / options.kv_heads;
     let device = q.device();
-    let (mut documents, mut document_sums) = (Vec::new(), Vec::new());
-    for pair in boundaries.windows(2) {
-        let rows = [pair[0], pair[1]];
-        let tokens = rows[1] - rows[0];
+    let (mut outputs, mut output_sums) = (Vec::new(), Vec::new());
+    for (segment, range) in segments.ranges().enumerate() {
+        let (rows, tokens) = ([range.start, range.end], range.len());
         if tokens == 0 {
             continue;
         }
-        let mask = mask::<B>(tokens, options.window, &device);
+        let path = segments.path(segment);
+        let mask = mask::<B>(segments.before(segment), tokens, options.window, &device);
         let (mut heads, mut sums) = (Vec::new(), Vec::new());
         for head in 0..options.heads {
             let (at, kv_at) = (head * width, head / group * width);
             let q = block::<B>(q, rows, [at, at + width]);
-            let k = block::<B>(k, rows, [kv_at, kv_at + width]);
-            let v = block::<B>(v, rows, [kv_at, kv_at + width]);
+            let k = path_block::<B>(k, &path, [kv_at, kv_at + width]);
+            let v = path_block::<B>(v, &path, [kv_at, kv_at + width]);
             let scores = B::float_add(scores::<B>(q, k, &options), mask.clone());
             let largest = B::float_max_dim(scores.clone(), 1);
             let weights = B::float_exp(B::float_sub(scores, largest.clone()));
@@ -72,10 +92,10 @@ pub fn forward<B: Backend>(
             let log_sum = B::float_add(largest, B::float_log(sum));
             sums.push(B::float_reshape(log_sum, Shape::from([1, tokens])));
         }
-        documents.push(B::float_cat(heads, 1));
-        document_sums.push(B::float_cat(sums, 0));
+        outputs.push(B::float_cat(heads, 1));
+        output_sums.push(B::float_cat(sums, 0));
     }
-    (B::float_cat(documents, 0), B::float_cat(document_sums, 1))
+    (B::float_cat(outputs, 0), B::float_cat(output_sums, 1))
 }
 
 /// `(dq, dk, dv)`.
@@ -86,25 +106,27 @@ pub fn backward<B: Backend>(
     v: &FloatTensor<B>,
     y: &FloatTensor<B>,
     log_sums: &FloatTensor<B>,
-    boundaries: &[usize],
+    segments: &Segments,
     options: AttentionOptions,
 ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
     let width = options.head_dim;
     let group = options.heads / options.kv_heads;
     let device = q.device();
-    let mut documents = [Vec::new(), Vec::new(), Vec::new()];
-    for pair in boundaries.windows(2) {
-        let rows = [pair[0], pair[1]];
-        let tokens = rows[1] - rows[0];
+    // From the last segment to the first: what a child finds for its ancestors is there before their turn.
+    let mut dq_parts = Vec::new();
+    let (mut dk_parts, mut dv_parts) = (vec![None; segments.len()], vec![None; segments.len()]);
+    for (segment, range) in segments.ranges().enumerate().collect::<Vec<_>>().into_iter().rev() {
+        let (rows, tokens) = ([range.start, range.end], range.len());
         if tokens == 0 {
             continue;
         }
-        let mask = mask::<B>(tokens, options.window, &device);
+        let path = segments.path(segment);
+        let mask = mask::<B>(segments.before(segment), tokens, options.window, &device);
         let mut dq_heads = Vec::new();
         let (mut dk_heads, mut dv_heads) = (Vec::new(), Vec::new());
         for kv_head in 0..options.kv_heads {
             let kv = [kv_head * width, (kv_head + 1) * width];
-            let (k, v) = (block::<B>(k, rows, kv), block::<B>(v, rows, kv));
+            let (k, v) = (path_block::<B>(k, &path, kv), path_block::<B>(v, &path, kv));
             let (mut dk_sum, mut dv_sum): (Option<FloatTensor<B>>, Option<FloatTensor<B>>) =
                 (None, None);
             for head in kv_head * group..(kv_head + 1) * group {
@@ -135,10 +157,23 @@ pub fn backward<B: Backend>(
             dk_heads.extend(dk_sum);
             dv_heads.extend(dv_sum);
         }
-        for (all, heads) in documents.iter_mut().zip([dq_heads, dk_heads, dv_heads]) {
-            all.push(B::float_cat(heads, 1));
+        dq_parts.push(B::float_cat(dq_heads, 1));
+        let lineage = segments.lineage(segment);
+        for (parts, heads) in [(&mut dk_parts, dk_heads), (&mut dv_parts, dv_heads)] {
+            let all = B::float_cat(heads, 1);
+            let mut at = 0;
+            for (ancestor, tokens) in lineage.iter().zip(path.iter().map(Range::len)) {
+                if tokens > 0 {
+                    let own = block::<B>(&all, [at, at + tokens], [0, options.kv_heads * width]);
+                    let sum = parts[*ancestor].take();
+                    parts[*ancestor] = Some(sum.map_or(own.clone(), |sum| B::float_add(sum, own)));
+                }
+                at += tokens;
+            }
         }
     }
-    let [dq, dk, dv] = documents.map(|parts| B::float_cat(parts, 0));
-    (dq, dk, dv)
+    dq_parts.reverse();
+    let all =
+        |parts: Vec<Option<FloatTensor<B>>>| B::float_cat(parts.into_iter().flatten().collect(), 0);
+    (B::float_cat(dq_parts, 0), all(dk_parts), all(dv_parts))
 }

@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Tensor};
 use ft_kernels::{AttentionOptions, KeyValues, attention, cached_attention};
 
-use crate::attention::{boundaries, options};
+use crate::attention::{documents, options};
 use crate::setup::{Matrix, assert_close, devices, host};
 
 struct Sequence {
@@ -32,7 +32,7 @@ impl Sequence {
     fn whole(&self, options: AttentionOptions) -> Vec<f32> {
         let [q, k, v] = [&self.q, &self.k, &self.v].map(|x| x.on(&Device::flex()));
         let [tokens, _] = q.dims();
-        host(attention(q, k, v, &boundaries(&[0, tokens]), options))
+        host(attention(q, k, v, &documents(&[0, tokens]), options))
     }
 }
 

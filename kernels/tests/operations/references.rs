@@ -13,7 +13,7 @@ use ft_kernels::linear_cross_entropy::{self, Head, LinearCrossEntropy, Targets};
 use ft_kernels::packed_matmul::{self, PackedMatmul};
 use ft_kernels::rms_norm::{self, RmsNorm};
 use ft_kernels::rope::{self, Angles, Rope, Turn};
-use ft_kernels::{Adaptation, AttentionOptions, Dropout, Format};
+use ft_kernels::{Adaptation, AttentionOptions, Dropout, Format, Segments};
 
 use crate::setup::{assert_close, numbers, packed};
 
@@ -150,24 +150,28 @@ fn adapted_products_with_factors() {
 
 #[test]
 fn attentions() {
-    let at = [0, 1, 3, 132, 132, 140];
+    let at = vec![0, 1, 3, 132, 132, 140];
+    let parents = vec![None, None, Some(0), Some(2), Some(2)];
+    let trees = [Segments::documents(at.clone()), Segments::tree(at, parents)];
     for (window, softcap) in [(None, None), (Some(8), None), (Some(200), Some(2.0))] {
         let options =
             AttentionOptions { heads: 6, kv_heads: 2, head_dim: 24, scale: 0.8, window, softcap };
-        let (q, dy) = (random([140, 144], 1), random([140, 144], 2));
-        let (k, v) = (random([140, 48], 3), random([140, 48], 4));
-        let (y, sums) = attention::reference::forward::<Flex>(&q, &k, &v, &at, options);
-        let (kernel_y, kernel_sums) =
-            Flex::attention_saving(q.clone(), k.clone(), v.clone(), Arc::from(at), options);
-        same("y", y.clone(), kernel_y);
-        same("log sums", sums.clone(), kernel_sums);
-        let (dq, dk, dv) =
-            attention::reference::backward::<Flex>(&dy, &q, &k, &v, &y, &sums, &at, options);
-        let (kernel_dq, kernel_dk, kernel_dv) =
-            Flex::attention_backward(dy, q, k, v, y, sums, Arc::from(at), options);
-        same("dq", dq, kernel_dq);
-        same("dk", dk, kernel_dk);
-        same("dv", dv, kernel_dv);
+        for at in &trees {
+            let (q, dy) = (random([140, 144], 1), random([140, 144], 2));
+            let (k, v) = (random([140, 48], 3), random([140, 48], 4));
+            let (y, sums) = attention::reference::forward::<Flex>(&q, &k, &v, at, options);
+            let (kernel_y, kernel_sums) =
+                Flex::attention_saving(q.clone(), k.clone(), v.clone(), at.clone(), options);
+            same("y", y.clone(), kernel_y);
+            same("log sums", sums.clone(), kernel_sums);
+            let (dq, dk, dv) =
+                attention::reference::backward::<Flex>(&dy, &q, &k, &v, &y, &sums, at, options);
+            let (kernel_dq, kernel_dk, kernel_dv) =
+                Flex::attention_backward(dy, q, k, v, y, sums, at.clone(), options);
+            same("dq", dq, kernel_dq);
+            same("dk", dk, kernel_dk);
+            same("dv", dv, kernel_dv);
+        }
     }
 }
 

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use ft_kernels::{
-    Activation, Adaptation, Angles, AttentionOptions, Dropout, Format, Head, KeyValues, Targets,
-    adapted_matmul, attention, cached_attention, decomposed_matmul, gated_activation,
+    Activation, Adaptation, Angles, AttentionOptions, Dropout, Format, Head, KeyValues, Segments,
+    Targets, adapted_matmul, attention, cached_attention, decomposed_matmul, gated_activation,
     linear_cross_entropy, log_likelihoods, packed_embedding, packed_matmul, rms_norm, rope,
 };
 
-use crate::attention::{boundaries, options};
+use crate::attention::{documents, options};
 use crate::setup::{Matrix, host, numbers, packed, run, tensor};
 
 /// What `compute` gives with one thread, two and three.
@@ -70,8 +70,12 @@ fn attentions() {
     for options in [plain, AttentionOptions { window: Some(50), softcap: Some(3.0), ..plain }] {
         let q = Matrix::random([400, 576], 1);
         let (k, v) = (Matrix::random([400, 192], 2), Matrix::random([400, 192], 3));
-        let at = boundaries(&[0, 300, 301, 400]);
+        let at = documents(&[0, 300, 301, 400]);
         check(&format!("{options:?}"), || {
+            run(&Device::flex(), [&q, &k, &v], |[q, k, v]| attention(q, k, v, &at, options))
+        });
+        let at = Segments::tree(vec![0, 30, 300, 301, 400], vec![None, Some(0), Some(0), Some(0)]);
+        check(&format!("sharing, {options:?}"), || {
             run(&Device::flex(), [&q, &k, &v], |[q, k, v]| attention(q, k, v, &at, options))
         });
         check(&format!("cached, {options:?}"), || {

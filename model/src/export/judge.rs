@@ -56,7 +56,7 @@ impl Positions {
 
     /// Documents.
     pub fn rows(&self) -> usize {
-        self.input.boundaries.len() - 1
+        self.input.segments.len()
     }
 }
 

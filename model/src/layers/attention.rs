@@ -83,7 +83,7 @@ impl Attention {
         let k = rope(normed(k, self.k_norm.as_ref(), head_dim), angles, head_dim);
         let y = match cache {
             Some(sequences) => cached_attention(q, k, v, sequences, &self.options),
-            None => attention(q, k, v, &context.boundaries, self.options),
+            None => attention(q, k, v, &context.segments, self.options),
         };
         self.o_proj.forward(y, pass)
     }

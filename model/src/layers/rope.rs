@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use ft_kernels::Angles;
+use ft_kernels::{Angles, Segments};
 use rayon::prelude::*;
 
 use crate::family::{RopeBlueprint, RopeScaling};
@@ -61,16 +61,16 @@ pub(crate) fn frequencies(rope: &RopeBlueprint, rotary_dim: usize) -> Frequencie
 }
 
 impl Frequencies {
-    /// Angles of these positions, of documents that begin at `boundaries`. Each document takes the
+    /// Angles of these positions, of the tokens of these segments. Each document takes the
     /// divisors that its own length asks for, so that it does not matter what it is packed with.
-    pub fn angles(&self, positions: &[u32], boundaries: &[usize]) -> Arc<Angles> {
+    pub fn angles(&self, positions: &[u32], segments: &Segments) -> Arc<Angles> {
         let half = self.inverse.len();
         let mut cos = vec![0.0; positions.len() * half];
         let mut sin = vec![0.0; positions.len() * half];
-        for pair in boundaries.windows(2).filter(|_| half > 0) {
-            let positions = &positions[pair[0]..pair[1]];
+        for range in segments.ranges().filter(|_| half > 0) {
+            let part = range.start * half..range.end * half;
+            let positions = &positions[range];
             let inverse = self.divided(positions);
-            let part = pair[0] * half..pair[1] * half;
             let (cos, sin) = (&mut cos[part.clone()], &mut sin[part]);
             let rows = cos.par_chunks_mut(half).zip(sin.par_chunks_mut(half)).zip(positions);
             rows.with_min_len(16).for_each(|((cos, sin), position)| {

@@ -37,6 +37,7 @@ pub(super) fn read(fields: &Fields<'_>, data: &DataSection, log: &Log<'_>) -> Tr
         neftune_noise_alpha: fields
             .number("neftune_noise_alpha", NOT_NEGATIVE)
             .filter(|alpha| *alpha > 0.0),
+        share_prefixes: fields.bool("share_prefixes").unwrap_or(true),
         resume: resume(fields),
         tensorboard: fields.bool("use_tensorboard").unwrap_or(true),
         sample_prompts: fields.texts("sample_prompts").unwrap_or_default(),

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 /// The training loop.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of the recipe")]
 pub struct TrainSection {
     /// `output_dir`.
     pub output_dir: PathBuf,
@@ -45,6 +46,8 @@ pub struct TrainSection {
     pub loss_watchdog: Option<LossWatchdog>,
     /// `neftune_noise_alpha`.
     pub neftune_noise_alpha: Option<f64>,
+    /// `share_prefixes` (ours, true): what rows of a forward pass begin with alike is computed once.
+    pub share_prefixes: bool,
     /// `resume_from_checkpoint`, `auto_resume_from_checkpoints`.
     pub resume: Resume,
     /// `use_tensorboard` (event files cost nothing here: on unless turned off).

@@ -37,8 +37,13 @@ pub(crate) fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 }
 
 /// Steps without noise, clipping and recomputation.
-pub(crate) const PLAIN: StepOptions =
-    StepOptions { recompute: false, noise: None, max_grad_norm: 0.0, seed: 0 };
+pub(crate) const PLAIN: StepOptions = StepOptions {
+    recompute: false,
+    noise: None,
+    share_prefixes: true,
+    max_grad_norm: 0.0,
+    seed: 0,
+};
 
 /// AdamW as PyTorch has it, without decay.
 pub(crate) fn adamw(learning_rate: f64) -> OptimizerSection {
