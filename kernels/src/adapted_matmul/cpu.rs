@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use rayon::prelude::*;
 
 use super::Adaptation;
-use crate::cpu::Isa;
 use crate::cpu::gemm::{Into, Strided, Threads, multiply};
 use crate::cpu::panels::{scale_columns, scale_rows};
+use crate::cpu::{Isa, zeros};
 use crate::packed::Packed;
 use crate::packed_matmul::cpu::{self as packed, Beside, Low};
 
@@ -45,7 +45,7 @@ pub(crate) fn forward(
     adaptation: Adaptation,
 ) -> (Vec<f32>, Vec<f32>) {
     let (n, k) = (weight.rows(), weight.cols());
-    let mut h = vec![0.0; tokens * rank];
+    let mut h = zeros(tokens * rank);
     let input = dropped(x, adaptation);
     if tokens <= packed::FEW_ROWS {
         let mut y = packed::forward(x, tokens, weight, Beside::default());
@@ -102,7 +102,7 @@ pub(crate) fn backward(
         if let Some(factors) = factors {
             scale_rows(Isa::detect(), factors, rank, b.to_mut());
         }
-        let mut dh = vec![0.0; tokens * rank];
+        let mut dh = zeros(tokens * rank);
         let (left, right) = (Strided::rows(dy, n), Strided::rows(&b, rank));
         multiply([tokens, rank, n], &mut dh, rank, Into::Replace, left, right, scale, pool);
 
@@ -124,7 +124,7 @@ pub(crate) fn backward(
         let right = Strided::rows(saved.a, k);
         if let Some(dropout) = adaptation.dropout {
             let mut dx = packed::backward(dy, tokens, weight, Beside { low: None, factors });
-            let mut through = vec![0.0; tokens * k];
+            let mut through = zeros(tokens * k);
             let left = Strided::rows(&dh, rank);
             let into = Into::Replace;
             multiply([tokens, k, rank], &mut through, k, into, left, right, 1.0, pool);

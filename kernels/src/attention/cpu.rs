@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::{AttentionOptions, Segments};
 use crate::cpu::gemm::{Into, Strided, Threads, multiply};
 use crate::cpu::math::{dot, exp, exp_in_place, largest, tanh};
-use crate::cpu::{Isa, multiversion};
+use crate::cpu::{Isa, multiversion, zeros};
 
 /// Queries of one block. 128 was fastest of 64, 128 and 256 with heads of 64.
 const BLOCK: usize = 128;
@@ -256,7 +256,7 @@ fn by_token(
 ) -> Vec<f32> {
     let head_len = by_head.len() / heads;
     let row = heads / group * width;
-    let mut out = vec![0.0; tokens * row];
+    let mut out = zeros(tokens * row);
     out.par_chunks_mut(row).with_min_len(16).enumerate().for_each(|(token, out)| {
         for (part, out) in out.chunks_exact_mut(width).enumerate() {
             let firsts = rows_of.of(&token).iter().map(|row| part * group * head_len + row * width);
@@ -283,8 +283,8 @@ pub(super) fn forward(
     let &AttentionOptions { heads, kv_heads, head_dim: width, window, .. } = options;
     let tokens = segments.tokens();
     let (q_row, kv_row) = (heads * width, kv_heads * width);
-    let mut y = vec![0.0; tokens * q_row];
-    let mut log_sums = vec![0.0; heads * tokens];
+    let mut y = zeros(tokens * q_row);
+    let mut log_sums = zeros(heads * tokens);
 
     let paths: Vec<_> = (0..segments.len()).map(|segment| segments.path(segment)).collect();
     let own: Vec<_> = segments.ranges().map(|range| range.len()).collect();
@@ -323,9 +323,9 @@ pub(super) fn backward(
     let own: Vec<_> = segments.ranges().map(|range| range.len()).collect();
     // What a segment finds for its ancestors' keys is added to theirs in the end.
     let seen: Vec<_> = (0..own.len()).map(|at| segments.before(at) + own[at]).collect();
-    let mut dq = vec![0.0; tokens * heads * width];
+    let mut dq = zeros(tokens * heads * width);
     let keys_size = seen.iter().sum::<usize>() * heads * width;
-    let (mut dk, mut dv) = (vec![0.0; keys_size], vec![0.0; keys_size]);
+    let (mut dk, mut dv) = (zeros(keys_size), zeros(keys_size));
 
     let dq_pieces = pieces(&mut dq, heads, &own, width);
     let dk_pieces = pieces(&mut dk, heads, &seen, width);

@@ -56,6 +56,7 @@ mod transpose;
 mod vnni;
 
 pub use heap::keep_freed_memory;
+pub(crate) use heap::zeros;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use lookup::look_up_bytes;
 

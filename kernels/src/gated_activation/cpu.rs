@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::Activation;
 use super::reference::{GELU_CUBIC, GELU_INNER};
 use crate::cpu::math::{exp, tanh};
-use crate::cpu::{Isa, multiversion};
+use crate::cpu::{Isa, multiversion, zeros};
 
 /// Elements that one task takes.
 const CHUNK: usize = 16 * 1024;
@@ -67,7 +67,7 @@ multiversion! {
 }
 
 pub(super) fn forward(gate: &[f32], up: &[f32], activation: Activation) -> Vec<f32> {
-    let mut y = vec![0.0; gate.len()];
+    let mut y = zeros(gate.len());
     let chunks = y.par_chunks_mut(CHUNK).zip(gate.par_chunks(CHUNK)).zip(up.par_chunks(CHUNK));
     chunks.with_max_len(1).for_each(|((y, gate), up)| match activation {
         Activation::Silu => forward_silu(Isa::detect(), gate, up, y),
@@ -82,7 +82,7 @@ pub(super) fn backward(
     up: &[f32],
     activation: Activation,
 ) -> (Vec<f32>, Vec<f32>) {
-    let (mut dgate, mut dup) = (vec![0.0; gate.len()], vec![0.0; gate.len()]);
+    let (mut dgate, mut dup) = (zeros(gate.len()), zeros(gate.len()));
     let outputs = dgate.par_chunks_mut(CHUNK).zip(dup.par_chunks_mut(CHUNK));
     let inputs = dy.par_chunks(CHUNK).zip(gate.par_chunks(CHUNK)).zip(up.par_chunks(CHUNK));
     let chunks = outputs.zip(inputs).with_max_len(1);

@@ -6,7 +6,7 @@ use super::{Head, Targets, chunk_rows};
 use crate::cpu::gemm::Into;
 use crate::cpu::math::{exp, exp_in_place, exp_sum, largest, tanh};
 use crate::cpu::panels::with_buffer;
-use crate::cpu::{Isa, multiversion};
+use crate::cpu::{Isa, multiversion, zeros};
 use crate::packed::Compute;
 use crate::packed_matmul::cpu::{self as packed, Beside};
 
@@ -93,9 +93,9 @@ pub(super) fn weighted_sum(terms: &[f32], targets: &Targets) -> f32 {
 pub(super) fn terms(h: &[f32], head: &Head, targets: &Targets, want: Want) -> (Vec<f32>, Vec<f32>) {
     let (vocabulary, width) = (head.weight.rows(), head.weight.cols());
     let chunk = chunk_rows(vocabulary, targets.ids.len());
-    let mut dh = if want == Want::Gradient { vec![0.0; h.len()] } else { Vec::new() };
+    let mut dh = if want == Want::Gradient { zeros(h.len()) } else { Vec::new() };
     let mut terms = Vec::with_capacity(targets.ids.len());
-    let mut inputs = vec![0.0; chunk * width];
+    let mut inputs = zeros(chunk * width);
     let mut gradients = vec![0.0; if want == Want::Gradient { chunk * width } else { 0 }];
 
     let alone = Beside::default();

@@ -10,7 +10,7 @@ use crate::cpu::codes::{Left, Panels};
 use crate::cpu::gemm::{Into, Strided, Threads, multiply};
 use crate::cpu::math::dot;
 use crate::cpu::panels::{self, Term, WIDTH, with_buffer};
-use crate::cpu::{Isa, multiversion};
+use crate::cpu::{Isa, multiversion, zeros};
 use crate::integer::{Activations, BLOCK};
 use crate::packed::{Compute, Packed};
 
@@ -146,7 +146,7 @@ multiversion! {
 /// `x [tokens, k]` to `[tokens, n]`: `x · Wᵀ`, and what goes into it beside.
 pub(crate) fn forward(x: &[f32], tokens: usize, weight: &Packed, beside: Beside<'_>) -> Vec<f32> {
     let n = weight.rows();
-    let mut y = vec![0.0; tokens * n];
+    let mut y = zeros(tokens * n);
     if tokens > 0 && tokens <= FEW_ROWS {
         forward_few(x, tokens, weight, &mut y);
         if let Some(low) = beside.low {
@@ -238,7 +238,7 @@ fn forward_few(x: &[f32], tokens: usize, weight: &Packed, y: &mut [f32]) {
         return few_blocks(x, 1, weight, y);
     }
     let n = weight.rows();
-    let mut blocks = vec![0.0; tokens * n];
+    let mut blocks = zeros(tokens * n);
     few_blocks(x, tokens, weight, &mut blocks);
     for (task, block) in blocks.chunks(tokens * TASK_ROWS).enumerate() {
         let rows = block.len() / tokens;
@@ -264,7 +264,7 @@ fn few_blocks(x: &[f32], tokens: usize, weight: &Packed, blocks: &mut [f32]) {
 
 /// `dy [tokens, n]` to `[tokens, k]`: `dy · W`, and what goes into it beside.
 pub(crate) fn backward(dy: &[f32], tokens: usize, weight: &Packed, beside: Beside<'_>) -> Vec<f32> {
-    let mut dx = vec![0.0; tokens * weight.cols()];
+    let mut dx = zeros(tokens * weight.cols());
     if tokens > 0 {
         let compute = if in_codes(weight) { Compute::Int8 } else { Compute::F32 };
         backward_into(dy, tokens, weight, beside, compute, &mut dx, Into::Replace);

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::cpu::{Isa, math::dot, multiversion};
+use crate::cpu::{Isa, math::dot, multiversion, zeros};
 
 /// Rows that one task takes.
 const ROWS: usize = 16;
@@ -37,7 +37,7 @@ multiversion! {
 }
 
 pub(super) fn forward(x: &[f32], weight: &[f32], epsilon: f32) -> Vec<f32> {
-    let mut y = vec![0.0; x.len()];
+    let mut y = zeros(x.len());
     let chunk = weight.len() * ROWS;
     let rows = y.par_chunks_mut(chunk).zip(x.par_chunks(chunk));
     rows.with_max_len(1).for_each(|(y, x)| {
@@ -47,7 +47,7 @@ pub(super) fn forward(x: &[f32], weight: &[f32], epsilon: f32) -> Vec<f32> {
 }
 
 pub(super) fn backward(dy: &[f32], x: &[f32], weight: &[f32], epsilon: f32) -> Vec<f32> {
-    let mut dx = vec![0.0; x.len()];
+    let mut dx = zeros(x.len());
     let chunk = weight.len() * ROWS;
     let rows = dx.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).zip(dy.par_chunks(chunk));
     rows.with_max_len(1).for_each(|((dx, x), dy)| {

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::{Angles, Turn};
-use crate::cpu::{Isa, multiversion};
+use crate::cpu::{Isa, multiversion, zeros};
 
 /// Rows that one task takes.
 const ROWS: usize = 16;
@@ -51,7 +51,7 @@ pub(super) fn turn(
 ) -> Vec<f32> {
     let half = angles.half;
     let sign = if turn == Turn::Forward { 1.0 } else { -1.0 };
-    let mut y = vec![0.0; x.len()];
+    let mut y = zeros(x.len());
     let chunks = y.par_chunks_mut(width * ROWS).zip(x.par_chunks(width * ROWS)).enumerate();
     chunks.with_max_len(1).for_each(|(chunk, (y, x))| {
         let rows = y.chunks_exact_mut(width).zip(x.chunks_exact(width)).enumerate();
