@@ -191,7 +191,7 @@ fn train(decoder: &mut Decoder, tokens: usize, args: &TrainArgs) -> Result<Measu
     let options = StepOptions {
         recompute: args.recompute,
         noise: None,
-        share_prefixes: true,
+        share_prefixes: false,
         max_grad_norm: 1.0,
         seed: 0,
     };

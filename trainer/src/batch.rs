@@ -8,8 +8,10 @@ use ft_datasets::loader::MicroBatch;
 use ft_kernels::{Segments, Targets};
 use ft_model::Input;
 
-/// Fewer tokens than this are not worth a segment of their own.
-const LEAST_SHARED: usize = 8;
+/// Tokens that a segment must save to be worth its own tasks, and one more for so many that it sees: its ancestors' gradients
+/// are summed up in each layer.
+const LEAST_SAVED: usize = 8;
+const SEEN_FOR_ONE: usize = 64;
 
 /// The input of a pass, and what it should predict.
 ///
@@ -87,8 +89,9 @@ struct Layout {
 /// Rows that begin alike.
 struct Group {
     members: Vec<usize>,
-    /// Tokens that stand in segments already, and the last one of these.
+    /// Tokens that stand in segments already.
     laid: usize,
+    /// The last one of these segments.
     parent: Option<usize>,
     /// Tokens that are known to be alike.
     alike: usize,
@@ -118,7 +121,8 @@ impl Layout {
                     continue;
                 }
                 let alike = alike(rows, &members, group.alike);
-                shared.push(if alike - laid >= LEAST_SHARED {
+                let saved = (members.len() - 1) * (alike - laid);
+                shared.push(if saved >= LEAST_SAVED + alike / SEEN_FOR_ONE {
                     let segment = layout.add(&rows[members[0]].ids[laid..alike], parent);
                     Group { members, laid: alike, parent: Some(segment), alike }
                 } else {
@@ -194,7 +198,7 @@ mod tests {
         assert_eq!(targets.weights, [0.5, 0.25]);
     }
 
-    /// Rows of so many tokens alike and so many of their own, the last `trained` of which are trained.
+    /// Rows of ids, the last so many of which are trained.
     fn batch(rows: &[(Vec<u32>, usize)]) -> MicroBatch {
         let mut batch = MicroBatch::default();
         for (row, (ids, trained)) in rows.iter().enumerate() {
@@ -250,12 +254,16 @@ mod tests {
             rows in prop::collection::vec(
                 (prop::collection::vec(0_u32..2, 1..40), 0_usize..30, 0_u32..20), 0..12,
             ),
+            untrained in prop::collection::vec(any::<bool>(), 800),
         ) {
             let rows: Vec<_> = rows
                 .into_iter()
                 .map(|(own, trained, prefix)| (row(100..100 + prefix, &own), trained))
                 .collect();
-            let batch = batch(&rows);
+            let mut batch = batch(&rows);
+            for (weight, untrained) in batch.weights.iter_mut().zip(untrained) {
+                *weight = if untrained { 0.0 } else { *weight / 2.0 };
+            }
             let texts = |share| {
                 let (input, targets) = input_and_targets(&batch, 1.0, share);
                 let text = |row: &u32| {
@@ -270,11 +278,12 @@ mod tests {
                     text
                 };
                 let found: Vec<_> = targets.rows.iter().map(text).zip(targets.ids.clone()).collect();
-                (found, input.ids.len())
+                (found, targets.weights.clone(), input.ids.len())
             };
-            let (shared, fewer) = texts(true);
-            let (whole, all) = texts(false);
+            let (shared, shared_weights, fewer) = texts(true);
+            let (whole, weights, all) = texts(false);
             prop_assert_eq!(shared, whole);
+            prop_assert_eq!(shared_weights, weights);
             prop_assert!(fewer <= all);
         }
     }

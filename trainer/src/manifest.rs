@@ -20,6 +20,9 @@ const INERT: [&str; 4] =
 /// Keys of the canonical recipe that may grow on `--resume`, which is how a finished run is trained longer.
 const LENGTH: [&str; 2] = ["train.max_steps", "train.num_epochs"];
 
+/// Keys that change nothing but roundings.
+const ROUNDING: [&str; 1] = ["train.share_prefixes"];
+
 /// Longest value that is quoted when it changed.
 const QUOTED_CHARACTERS: usize = 60;
 
@@ -151,7 +154,8 @@ impl RunManifest {
         };
         compare("", Some(&self.recipe), Some(&now.recipe), &mut |key, was, is| {
             if !INERT.iter().any(|inert| key == *inert || key.starts_with(&format!("{inert}."))) {
-                let weight = if lengthens(key, was, is) { Weight::Noted } else { Weight::Refused };
+                let is_noted = ROUNDING.contains(&key) || lengthens(key, was, is);
+                let weight = if is_noted { Weight::Noted } else { Weight::Refused };
                 note(weight, &format!("`{key}`"), was, is);
             }
         });
@@ -299,6 +303,17 @@ pub(crate) mod tests {
                 "`adapter.dropout`: was absent, is `0.1`",
             ]
         );
+    }
+
+    #[test]
+    fn a_key_that_changes_roundings_alone_is_noted_also_where_an_older_run_did_not_know_it() {
+        let (was, mut is) = (manifest(), manifest());
+        is.recipe["train"]["share_prefixes"] = true.into();
+        for (was, is) in [(&was, &is), (&is, &was)] {
+            let changes = was.changes(is);
+            assert_eq!(changes.len(), 1);
+            assert_eq!(changes[0].weight, Weight::Noted, "{}", changes[0]);
+        }
     }
 
     #[test]

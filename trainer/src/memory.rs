@@ -18,6 +18,8 @@ pub struct MemoryPart {
 pub struct MemoryOptions {
     /// Tokens that are computed in the largest micro-batch.
     pub tokens: usize,
+    /// Most tokens of a micro-batch that rows see in their ancestors, counted in each row.
+    pub shared: usize,
     /// Trained tokens of the micro-batch that has most.
     pub label_tokens: usize,
     /// Trained numbers.
@@ -67,6 +69,8 @@ pub fn memory(decoder: &Decoder, options: &MemoryOptions) -> Vec<MemoryPart> {
     } else {
         b.layers() * block + block / 2
     };
+    // What each row finds for the keys and values that it shares, in the backward pass of one block.
+    let activations = activations + 2 * options.shared * b.heads * b.head_dim * float;
     let rows = chunk_rows(b.vocabulary, options.label_tokens);
     let copies = if b.logit_softcap.is_some() { 2 } else { 1 };
     let logits = copies * rows * b.vocabulary * float;

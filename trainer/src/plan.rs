@@ -6,7 +6,7 @@ use ft_adapters::{Adapter, ParameterKind};
 use ft_datasets::loader::MicroBatch;
 use ft_datasets::prepare::DataReport;
 use ft_kernels::device::process_memory;
-use ft_kernels::{Format, Packed, packed_matmul};
+use ft_kernels::{Format, Packed, Segments, packed_matmul};
 use serde::Serialize;
 
 use ft_recipes::TrainSection;
@@ -115,11 +115,14 @@ pub(crate) fn plan_of(session: &Session<'_>, ready: &Ready) -> Result<Plan, Trai
     let largest = batches.iter().map(|batch| batch.ids.len()).max().unwrap_or(0);
     let most_labels = batches.iter().map(MicroBatch::trained).max().unwrap_or(0);
     let share = ready.options.shares_prefixes(&ready.decoder);
-    let computed: Vec<usize> =
-        batches.iter().map(|batch| input_and_targets(batch, 1.0, share).0.ids.len()).collect();
-    let computed_per_step = computed.iter().sum::<usize>() as f64 / looked_at as f64;
+    let computed: Vec<Segments> =
+        batches.iter().map(|batch| input_and_targets(batch, 1.0, share).0.segments).collect();
+    let most = |of: fn(&Segments) -> usize| computed.iter().map(of).max().unwrap_or(0);
+    let computed_per_step =
+        computed.iter().map(Segments::tokens).sum::<usize>() as f64 / looked_at as f64;
     let options = MemoryOptions {
-        tokens: computed.iter().max().copied().unwrap_or(0),
+        tokens: most(Segments::tokens),
+        shared: most(Segments::shared),
         label_tokens: most_labels,
         trained: trained(ready),
         optimizer_bytes: ready.optimizer.state_bytes(),

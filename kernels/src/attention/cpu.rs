@@ -217,26 +217,25 @@ enum RowsOf {
 impl RowsOf {
     /// Where each segment has one row for each token of its path, one segment after the other.
     fn paths(segments: &Segments) -> Self {
-        if (0..segments.len()).all(|segment| segments.before(segment) == 0) {
+        if segments.shared() == 0 {
             return Self::Same;
         }
-        let mut found = Vec::new();
-        let mut row = 0;
-        for segment in 0..segments.len() {
-            for token in segments.path(segment).into_iter().flatten() {
-                found.push((token, row));
-                row += 1;
-            }
-        }
-        found.sort_unstable();
+        let tokens: Vec<usize> =
+            (0..segments.len()).flat_map(|segment| segments.path(segment)).flatten().collect();
         let mut bounds = vec![0; segments.tokens() + 1];
-        for (token, _) in &found {
+        for token in &tokens {
             bounds[token + 1] += 1;
         }
         for at in 1..bounds.len() {
             bounds[at] += bounds[at - 1];
         }
-        Self::Listed { bounds, rows: found.into_iter().map(|(_, row)| row).collect() }
+        let mut next = bounds.clone();
+        let mut rows = vec![0; tokens.len()];
+        for (row, token) in tokens.into_iter().enumerate() {
+            rows[next[token]] = row;
+            next[token] += 1;
+        }
+        Self::Listed { bounds, rows }
     }
 
     fn of<'a>(&'a self, token: &'a usize) -> &'a [usize] {
@@ -393,16 +392,15 @@ fn backward_segment(
             }
             let dq = &mut dq[first * width..(first + rows) * width];
             for run in &runs {
-                let (p, g) = (&p[run.at..], &g[run.at..]);
                 let k = Strided::rows(&saved.k[run.first * kv_row + kv..], kv_row);
-                let (shape, ds) = ([rows, width, run.keys], Strided::rows(g, keys));
+                let (shape, ds) = ([rows, width, run.keys], Strided::rows(&g[run.at..], keys));
                 multiply(shape, dq, width, run.place(), ds, k, scale, caller);
-                let (shape, at) = ([run.keys, width, rows], (block.keys_from + run.at) * width);
-                let (dst, pt) = (Strided::transposed(g, keys), Strided::transposed(p, keys));
-                let (q, dy) = (Strided::rows(q, q_row), Strided::rows(dy_block, q_row));
-                multiply(shape, &mut dk[at..], width, Into::Add, dst, q, scale, caller);
-                multiply(shape, &mut dv[at..], width, Into::Add, pt, dy, 1.0, caller);
             }
+            let (dst, pt) = (Strided::transposed(g, keys), Strided::transposed(p, keys));
+            let (q, dy) = (Strided::rows(q, q_row), Strided::rows(dy_block, q_row));
+            let (shape, at) = ([keys, width, rows], block.keys_from * width);
+            multiply(shape, &mut dk[at..], width, Into::Add, dst, q, scale, caller);
+            multiply(shape, &mut dv[at..], width, Into::Add, pt, dy, 1.0, caller);
         });
     }
 }

@@ -14,6 +14,8 @@ pub struct Segments {
     boundaries: Arc<[usize]>,
     /// As many as there are segments.
     parents: Arc<[Option<usize>]>,
+    /// Tokens of each segment's ancestors.
+    before: Arc<[usize]>,
 }
 
 impl Segments {
@@ -38,7 +40,13 @@ impl Segments {
         assert_eq!(boundaries.len(), parents.len() + 1, "a parent, or none, for each segment");
         let is_before = |(child, parent): (usize, &Option<usize>)| parent.is_none_or(|p| p < child);
         assert!(parents.iter().enumerate().all(is_before), "a parent stands before its children");
-        Self { boundaries: boundaries.into(), parents: parents.into() }
+        let mut before = vec![0; parents.len()];
+        for (segment, parent) in parents.iter().enumerate() {
+            if let Some(parent) = *parent {
+                before[segment] = before[parent] + boundaries[parent + 1] - boundaries[parent];
+            }
+        }
+        Self { boundaries: boundaries.into(), parents: parents.into(), before: before.into() }
     }
 
     /// Segments.
@@ -81,8 +89,12 @@ impl Segments {
 
     /// Tokens that a segment's ancestors have: the position of its own first token.
     pub fn before(&self, segment: usize) -> usize {
-        let path = self.path(segment);
-        path[..path.len() - 1].iter().map(Range::len).sum()
+        self.before[segment]
+    }
+
+    /// Tokens that segments see beside their own, of all together.
+    pub fn shared(&self) -> usize {
+        self.before.iter().sum()
     }
 
     /// The position of each token in its text.

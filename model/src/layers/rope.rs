@@ -63,7 +63,13 @@ pub(crate) fn frequencies(rope: &RopeBlueprint, rotary_dim: usize) -> Frequencie
 impl Frequencies {
     /// Angles of these positions, of the tokens of these segments. Each document takes the
     /// divisors that its own length asks for, so that it does not matter what it is packed with.
+    ///
+    /// # Panics
+    ///
+    /// If divisors depend on a document's length, and documents share tokens: a bug in the caller.
     pub fn angles(&self, positions: &[u32], segments: &Segments) -> Arc<Angles> {
+        let is_apart = self.beyond.is_none() || segments.shared() == 0;
+        assert!(is_apart, "documents of several lengths have no common angles");
         let half = self.inverse.len();
         let mut cos = vec![0.0; positions.len() * half];
         let mut sin = vec![0.0; positions.len() * half];

@@ -122,7 +122,7 @@ pub(super) const KEYS: &[Key] = &[
     key("logging_steps", Train, "steps between lines of the log", "a two-hundredth of all steps, 1 to 10", "5"),
     key("loss_watchdog_threshold", Train, "stops a run whose loss is above this", "none", "5.0"),
     key("loss_watchdog_patience", Train, "steps in a row above the threshold", "3", "7"),
-    ours("share_prefixes", Train, "what rows in one forward pass begin with alike is computed once; not with `lora_dropout` or `neftune_noise_alpha`", "true", "false"),
+    ours("share_prefixes", Train, "what rows in one forward pass begin with alike is computed once, and what no trained token needs not at all; without effect with `lora_dropout`, `neftune_noise_alpha` and LongRoPE", "true", "false"),
     key("neftune_noise_alpha", Train, "NEFTune's noise on embeddings", "none", "5"),
     key("resume_from_checkpoint", Train, "checkpoint to go on from", "none", "runs/first/checkpoints/step-10"),
     key("auto_resume_from_checkpoints", Train, "goes on from the newest whole checkpoint in `output_dir`", "false", "true"),
