@@ -175,6 +175,9 @@ pub struct LowRank<'a> {
 ///
 /// If shapes disagree: a bug in the caller.
 pub fn add_low_rank(x: &[f32], tokens: usize, low: LowRank<'_>, y: &mut [f32]) {
+    if tokens == 0 {
+        return;
+    }
     let (k, n, rank) = (x.len() / tokens, y.len() / tokens, low.rank);
     assert_eq!([low.a.len(), low.b.len()], [rank * k, n * rank], "A is [r, k], B is [n, r]");
     thread_local! {

@@ -169,16 +169,9 @@ pub(crate) fn read_rows(
         if let Some(clock) = &mut workspace.clock {
             clock.last = Instant::now();
         }
-        let pass = Pass { decoder, vectors: &vectors };
+        let pass = Pass { decoder, vectors: &vectors, rows };
         pass.read(sequences, workspace);
-        let width = decoder.blueprint.width;
-        let Workspace { x, y, .. } = workspace;
-        y.clear();
-        for row in rows {
-            let at = *row as usize * width;
-            y.extend_from_slice(&x[at..at + width]);
-        }
-        vectors.norm.apply(y, hidden);
+        vectors.norm.apply(&workspace.x, hidden);
         lap(&mut workspace.clock, Part::Between);
     });
     true
@@ -236,6 +229,18 @@ fn vectors(decoder: &Decoder) -> Option<Arc<Vectors>> {
 struct Pass<'a> {
     decoder: &'a Decoder,
     vectors: &'a Vectors,
+    /// The tokens whose hidden states are wanted. In the last block the others only give their keys and values.
+    rows: &'a [u32],
+}
+
+/// Keeps these rows of `x [T, width]`.
+fn keep(rows: &[u32], width: usize, x: &mut Vec<f32>, spare: &mut Vec<f32>) {
+    spare.clear();
+    for row in rows {
+        let at = *row as usize * width;
+        spare.extend_from_slice(&x[at..at + width]);
+    }
+    std::mem::swap(x, spare);
 }
 
 /// A buffer of so many numbers, of which the old ones are of no meaning.
@@ -245,7 +250,7 @@ fn fit(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
 }
 
 impl Pass<'_> {
-    /// All blocks: leaves the residual stream of all new tokens in `x`.
+    /// All blocks: leaves the residual stream of the wanted tokens in `x`.
     fn read(&self, sequences: &mut [(&mut Cache, &[u32])], workspace: &mut Workspace) {
         let decoder = self.decoder;
         let blueprint = &decoder.blueprint;
@@ -268,6 +273,9 @@ impl Pass<'_> {
         for layer in 0..decoder.blocks.len() {
             self.block(layer, sequences, workspace);
         }
+        if decoder.blocks.is_empty() {
+            keep(self.rows, blueprint.width, &mut workspace.x, &mut workspace.spare);
+        }
         for (cache, new) in sequences {
             cache.tokens += new.len();
         }
@@ -283,7 +291,7 @@ impl Pass<'_> {
         add(&w.y, &mut w.x);
 
         vectors.pre_mlp.apply(&w.x, &mut w.normed);
-        let tokens = w.ids.len();
+        let tokens = w.x.len() / self.decoder.blueprint.width;
         let width = block.mlp.down_proj.inputs();
         lap(&mut w.clock, Part::Between);
         let (gate, up) = (fit(&mut w.gate, tokens * width), fit(&mut w.up, tokens * width));
@@ -329,7 +337,7 @@ impl Pass<'_> {
         add(&w.y, &mut w.x);
     }
 
-    /// From `normed` to `y`.
+    /// From `normed` to `y`; in the last block `x`, too, is then that of the wanted tokens alone.
     fn attention(&self, layer: usize, sequences: &mut [(&mut Cache, &[u32])], w: &mut Workspace) {
         let (attention, vectors) =
             (&self.decoder.blocks[layer].self_attn, &self.vectors.layers[layer]);
@@ -390,9 +398,14 @@ impl Pass<'_> {
                 caches.map(|(cache, new)| (&mut cache.layers[layer], new.len())).collect();
             attend(&w.q, &w.k, &w.v, &mut all, options, mixed);
         }
+        if layer + 1 == self.decoder.blocks.len() {
+            keep(self.rows, q_width, &mut w.mixed, &mut w.spare);
+            keep(self.rows, self.decoder.blueprint.width, &mut w.x, &mut w.spare);
+        }
         lap(&mut w.clock, Part::Attention);
         let y = fit(&mut w.y, w.x.len());
-        let o_proj = &attention.o_proj;
+        let (o_proj, mixed, tokens) =
+            (&attention.o_proj, &w.mixed, w.x.len() / self.decoder.blueprint.width);
         w.multiplier.multiply(mixed, precision, &mut [Product { weight: &o_proj.weight, y }]);
         beside(o_proj, o_bias.as_deref(), mixed, tokens, y);
         lap(&mut w.clock, Part::Products);

@@ -120,6 +120,34 @@ fn a_sequence_reads_the_same_bits_beside_others() {
 }
 
 #[test]
+fn some_tokens_are_read_as_they_are_beside_all_others() {
+    let prompts = [ids(1, 20), ids(2, 7)];
+    for (family, adapter) in
+        [("llama", None), ("llama", Some("lora")), ("gemma3", None), ("phi3", None)]
+    {
+        let decoder = decoder(family, adapter, Keep::Quantized(Format::Int8), Precision::EightBit);
+        let read = |rows: &[u32]| {
+            let mut caches = prompts.each_ref().map(|ids| decoder.cache(ids.len() + 1));
+            let [one, other] = &mut caches;
+            let hidden =
+                decoder.read_rows(&mut [(one, &prompts[0]), (&mut *other, &prompts[1])], rows);
+            let next = decoder.read_rows(&mut [(other, &[5])], &[0]);
+            [hidden, next].map(|x| x.into_data().try_into_vec::<f32>().unwrap())
+        };
+        let [all, next] = read(&(0..27).collect::<Vec<u32>>());
+        let width = decoder.blueprint.width;
+        for rows in [&[26][..], &[19, 26], &[3, 0, 3, 25], &[]] {
+            let wanted: Vec<f32> = rows
+                .iter()
+                .flat_map(|row| &all[*row as usize * width..][..width])
+                .copied()
+                .collect();
+            assert!(read(rows) == [wanted, next.clone()], "{family} {adapter:?}: rows {rows:?}");
+        }
+    }
+}
+
+#[test]
 fn logits_of_a_packed_head_are_close_in_eight_bits_and_capped() {
     let device = device(DeviceName::Cpu).unwrap();
     for family in ["llama", "gemma2"] {

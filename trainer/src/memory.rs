@@ -1,6 +1,6 @@
 //! What a run will hold in memory, part by part, before anything is spent.
 
-use ft_kernels::linear_cross_entropy::chunk_rows;
+use ft_kernels::linear_cross_entropy::{chunk_rows, gradient_bytes};
 use ft_model::Decoder;
 use serde::Serialize;
 
@@ -73,7 +73,8 @@ pub fn memory(decoder: &Decoder, options: &MemoryOptions) -> Vec<MemoryPart> {
     let activations = activations + 2 * options.shared * b.heads * b.head_dim * float;
     let rows = chunk_rows(b.vocabulary, options.label_tokens);
     let copies = if b.logit_softcap.is_some() { 2 } else { 1 };
-    let logits = copies * rows * b.vocabulary * float;
+    let head = &decoder.lm_head.as_ref().unwrap_or(&decoder.embed_tokens).weight;
+    let logits = copies * rows * b.vocabulary * float + gradient_bytes(head, rows);
     let part = |name, bytes: usize| MemoryPart { name, bytes: bytes as u64 };
     vec![
         part("frozen weights", decoder.base_bytes()),

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{Head, Targets, chunk_rows};
+use super::{Head, Targets, chunk_rows, tail};
 use crate::cpu::gemm::Into;
 use crate::cpu::math::{exp, exp_in_place, exp_sum, largest, tanh};
 use crate::cpu::panels::with_buffer;
@@ -97,6 +97,8 @@ pub(super) fn terms(h: &[f32], head: &Head, targets: &Targets, want: Want) -> (V
     let mut terms = Vec::with_capacity(targets.ids.len());
     let mut inputs = zeros(chunk * width);
     let mut gradients = vec![0.0; if want == Want::Gradient { chunk * width } else { 0 }];
+    let in_codes = packed::in_codes(&head.weight);
+    let mut sums = Vec::new();
 
     let alone = Beside::default();
     with_buffer(chunk * vocabulary, |logits| {
@@ -137,10 +139,16 @@ pub(super) fn terms(h: &[f32], head: &Head, targets: &Targets, want: Want) -> (V
             if want == Want::Terms {
                 continue;
             }
-            // In floats always: a row of these has a few large numbers among very small ones.
-            let (compute, into) = (Compute::F32, Into::Replace);
             let gradients = &mut gradients[..rows * width];
-            packed::backward_into(logits, rows, &head.weight, alone, compute, gradients, into);
+            let few = if in_codes { tail::thresholds(logits, ids) } else { None };
+            if let Some(thresholds) = few {
+                sums.resize(tail::slabs(chunk, width) * gradients.len(), 0.0);
+                tail::product(logits, &thresholds, &head.weight, &mut sums, gradients);
+            } else {
+                // In floats always: a row of these has a few large numbers among very small ones.
+                let (compute, into) = (Compute::F32, Into::Replace);
+                packed::backward_into(logits, rows, &head.weight, alone, compute, gradients, into);
+            }
             for (gradient, place) in gradients.chunks_exact(width).zip(places) {
                 let at = *place as usize * width;
                 dh[at..at + width].iter_mut().zip(gradient).for_each(|(dh, g)| *dh += g);

@@ -3,6 +3,7 @@
 mod backward;
 mod cpu;
 pub mod reference;
+mod tail;
 
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use burn::tensor::Tensor;
 
 use crate::flex;
 use crate::packed::Packed;
+use crate::packed_matmul::cpu as packed;
 
 /// Most bytes of logits that stand at once, unless [`FEWEST_ROWS`] need more.
 pub const LOGIT_BYTES: usize = 32 << 20;
@@ -44,6 +46,13 @@ pub fn chunk_rows(vocabulary: usize, targets: usize) -> usize {
     let most = (LOGIT_BYTES / (4 * vocabulary.max(1))).clamp(FEWEST_ROWS, 512);
     let chunks = targets.div_ceil(most).max(1);
     targets.div_ceil(chunks).max(1)
+}
+
+/// Bytes beside the logits that the gradient of so many rows takes at once.
+#[must_use]
+pub fn gradient_bytes(head: &Packed, rows: usize) -> usize {
+    let sums = if packed::in_codes(head) { tail::slabs(rows, head.cols()) } else { 0 };
+    (2 + sums) * rows * head.cols() * size_of::<f32>()
 }
 
 /// The operation on a backend. The default bodies are made of Burn's own operations.
@@ -126,11 +135,14 @@ impl LinearCrossEntropy for burn::backend::Cube {}
 ///
 /// # Gradient
 ///
-/// Reaches `h` only; it is computed in the forward pass, while the logits stand.
+/// Reaches `h` only; it is computed in the forward pass, while the logits stand. With [`Compute::Int8`](crate::Compute::Int8)
+/// a row leaves out its least numbers, as many as have together at most 1/256 of the magnitude of the target's own: the product
+/// is then one of few tokens.
 ///
 /// # Source
 ///
-/// Hsu et al. 2024, "Liger Kernel", <https://arxiv.org/abs/2410.10989>.
+/// Hsu et al. 2024, "Liger Kernel", <https://arxiv.org/abs/2410.10989>; Wijmans et al. 2024, "Cut Your Losses in
+/// Large-Vocabulary Language Models", <https://arxiv.org/abs/2411.09009>.
 pub fn linear_cross_entropy(h: Tensor<2>, head: &Head, targets: &Arc<Targets>) -> Tensor<1> {
     check(&h, head, targets);
     Tensor::from_dispatch(<Dispatch as LinearCrossEntropy>::linear_cross_entropy(

@@ -127,7 +127,7 @@ fn ranges(end: usize, step: usize) -> impl Iterator<Item = Range<usize>> {
 }
 
 /// Whether a product is one of integers.
-fn in_codes(weight: &Packed) -> bool {
+pub(crate) fn in_codes(weight: &Packed) -> bool {
     weight.compute() == Compute::Int8 && weight.integer_layout().is_some()
 }
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use ft_kernels::linear_cross_entropy::LOGIT_BYTES;
-use ft_kernels::{Format, Head, Targets, linear_cross_entropy, log_likelihoods};
+use ft_kernels::{
+    Compute, Format, Head, Targets, linear_cross_entropy, log_likelihoods, packed_matmul,
+};
 
 use crate::setup::{Matrix, assert_close, check, devices, host, numbers, packed, tensor};
 
@@ -190,4 +192,46 @@ fn logits_that_are_not_numbers_give_a_loss_that_is_not_a_number() {
     h.values[70] = f32::NAN;
     let loss = host(linear_cross_entropy(h.on(&Device::flex()), &head, &targets));
     assert!(loss[0].is_nan(), "{loss:?}");
+}
+
+#[test]
+fn in_eight_bits_the_gradient_leaves_out_no_more_than_a_small_share() {
+    let (tokens, vocabulary, width) = (33, 3001, 64);
+    let (weight, dense) = packed(Format::Q4_1, [vocabulary, width], 1);
+    let weight = weight.with_compute(Compute::Int8);
+    let mut h = Matrix::random([tokens, width], 2);
+    h.values.iter_mut().for_each(|h| *h *= 8.0);
+    let targets = Arc::new(spread(tokens, 1, vocabulary));
+    let device = Device::flex();
+    let logits = host(packed_matmul(h.on(&device), &weight));
+    let head = Head { weight, softcap: None };
+    let tracked = h.on(&device.autodiff()).require_grad();
+    let grads = linear_cross_entropy(tracked.clone(), &head, &targets).backward();
+    let got = host(tracked.grad(&grads).unwrap());
+
+    let rows: Vec<&[f32]> = dense.values.chunks(width).collect();
+    let norm = |row: &[f64]| row.iter().map(|x| x * x).sum::<f64>().sqrt();
+    let double = |row: &[f32]| row.iter().map(|x| f64::from(*x)).collect::<Vec<_>>();
+    let largest = rows.iter().map(|row| norm(&double(row))).fold(0.0, f64::max);
+    let mut left_out = 0.0_f64;
+    for (row, (id, weight)) in targets.ids.iter().zip(&targets.weights).enumerate() {
+        let (id, weight) = (*id as usize, f64::from(*weight));
+        let logits = double(&logits[row * vocabulary..(row + 1) * vocabulary]);
+        let shift = logits.iter().copied().fold(f64::MIN, f64::max);
+        let sum: f64 = logits.iter().map(|logit| (logit - shift).exp()).sum();
+        let mut error = double(&got[row * width..(row + 1) * width]);
+        let mut size = 0.0;
+        for (token, (logit, head)) in logits.iter().zip(&rows).enumerate() {
+            let p = (logit - shift).exp() / sum;
+            let g = weight * if token == id { p - 1.0 } else { p };
+            if token == id {
+                size = g.abs();
+            }
+            error.iter_mut().zip(*head).for_each(|(error, w)| *error -= g * f64::from(*w));
+        }
+        let error = norm(&error);
+        assert!(error <= (1.0 / 256.0 + 1e-5) * size * largest, "row {row}: {error} of {size}");
+        left_out = left_out.max(error / (size * largest).max(1e-9));
+    }
+    assert!(left_out > 1e-4, "nothing was left out");
 }

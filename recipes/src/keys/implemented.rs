@@ -40,7 +40,7 @@ pub(super) const KEYS: &[Key] = &[
     key("bfloat16", Model, "as `bf16: true`", "false", "true"),
     key("float16", Model, "as `fp16: true`", "false", "true"),
     key("float32", Model, "32-bit floats", "false", "true"),
-    ours("compute", Model, "what activations are multiplied in on the CPU: `f32`, or `int8`: rounded to 8 bits, with a scale for each 32, which is faster and less exact", "f32", "int8"),
+    ours("compute", Model, "what activations are multiplied in on the CPU: `f32`, or `int8`: rounded to 8 bits, with a scale for each 32, and the head's gradient without its least 1/256, which is faster and less exact", "f32", "int8"),
     ours("device", Model, "`auto`, `cpu`, `wgpu`, `cuda` or `cuda:1`", "auto", "cpu"),
     key("special_tokens", Model, "`bos_token`, `eos_token`, `pad_token`, `unk_token` in place of the tokenizer's; each must be in its vocabulary", "the tokenizer's", "{pad_token: <pad>}"),
 

@@ -53,6 +53,8 @@ pub(in crate::cpu::dots) trait Form {
     const TWO_BYTES: bool = false;
     /// Whether codes fill their bytes; their zero is then 128.
     const IS_WIDE: bool = Self::TWO_BYTES;
+    /// The largest code, where they do not fill their bytes.
+    const LARGEST: usize = 15;
 
     /// Whether each group loads its words anew: kept for the groups to come, they would crowd others out of the registers.
     const LOADS_ANEW: bool = false;
@@ -184,6 +186,7 @@ impl Form for Powers {
     const META: usize = 1;
     const GROUPS: usize = 1;
     const MINS: bool = false;
+    const LARGEST: usize = 24;
 
     #[inline(always)]
     unsafe fn quad<R: Registers>(codes: *const u8, group: usize, quad: usize) -> R::Whole {
@@ -208,13 +211,14 @@ impl<const MINS: bool> Form for Fives<MINS> {
     const META: usize = if MINS { 4 } else { 2 };
     const GROUPS: usize = 1;
     const MINS: bool = MINS;
+    const LARGEST: usize = 31;
 
     #[inline(always)]
     unsafe fn quad<R: Registers>(codes: *const u8, _group: usize, quad: usize) -> R::Whole {
         // SAFETY: inside the block, by the caller.
         unsafe {
             let low = R::field(word::<R>(codes, quad % 4), 4 * (quad / 4), 15);
-            R::join::<4>(low, R::field(word::<R>(codes, 4), quad, 1))
+            R::join(low, word::<R>(codes, 4), quad, 1, 4)
         }
     }
 
@@ -323,6 +327,7 @@ impl Form for FiveK {
     const META: usize = 20;
     const GROUPS: usize = 8;
     const MINS: bool = true;
+    const LARGEST: usize = 31;
     const HAS_UNITS: bool = true;
 
     #[inline(always)]
@@ -330,7 +335,7 @@ impl Form for FiveK {
         // SAFETY: inside the block, by the caller.
         unsafe {
             let low = R::field(word::<R>(codes, 8 * (group / 2) + quad), 4 * (group % 2), 15);
-            R::join::<4>(low, R::field(word::<R>(codes, 32 + quad), group, 1))
+            R::join(low, word::<R>(codes, 32 + quad), group, 1, 4)
         }
     }
 
@@ -353,6 +358,7 @@ impl Form for SixK {
     const META: usize = 18;
     const GROUPS: usize = 16;
     const MINS: bool = false;
+    const LARGEST: usize = 63;
     const HAS_UNITS: bool = true;
 
     #[inline(always)]
@@ -362,8 +368,7 @@ impl Form for SixK {
             let (side, strip, at) = (group / 8, group % 8 / 2, 4 * (group % 2) + quad);
             let low =
                 R::field(word::<R>(codes, 16 * side + 8 * (strip % 2) + at), 4 * (strip / 2), 15);
-            let high = R::field(word::<R>(codes, 32 + 8 * side + at), 2 * strip, 3);
-            R::join::<4>(low, high)
+            R::join(low, word::<R>(codes, 32 + 8 * side + at), 2 * strip, 3, 4)
         }
     }
 
@@ -386,6 +391,7 @@ impl Form for ThreeK {
     const META: usize = 18;
     const GROUPS: usize = 16;
     const MINS: bool = false;
+    const LARGEST: usize = 7;
     const HAS_UNITS: bool = true;
     const LOADS_ANEW: bool = true;
 
@@ -395,8 +401,7 @@ impl Form for ThreeK {
         unsafe {
             let (side, strip, at) = (group / 8, group % 8 / 2, 4 * (group % 2) + quad);
             let low = R::field(word::<R>(codes, 8 * side + at), 2 * strip, 3);
-            let high = R::field(word::<R>(codes, 16 + at), 4 * side + strip, 1);
-            R::join::<2>(low, high)
+            R::join(low, word::<R>(codes, 16 + at), 4 * side + strip, 1, 2)
         }
     }
 
@@ -419,6 +424,7 @@ impl Form for TwoK {
     const META: usize = 20;
     const GROUPS: usize = 16;
     const MINS: bool = true;
+    const LARGEST: usize = 3;
     const HAS_UNITS: bool = true;
 
     #[inline(always)]

@@ -28,6 +28,16 @@ const fn ahead<F: Form>() -> usize {
     4096 + 64 * F::WORDS
 }
 
+/// Quads whose sums of pairs fit in 16 bits together.
+const fn run<F: Form>(quads: usize) -> usize {
+    let most = i16::MAX as usize / (2 * i8::MAX as usize * F::LARGEST);
+    let mut run = quads;
+    while run > most {
+        run /= 2;
+    }
+    run
+}
+
 /// The sums of one tile for some rows.
 ///
 /// # Safety
@@ -265,23 +275,27 @@ unsafe fn group<R: Registers, const N: usize, F: Form, const M: usize, const QUA
                 }
             }
         }
-        for quad in 0..QUADS {
-            let mut fours = [R::whole(0); M];
-            for (i, four) in fours.iter_mut().enumerate() {
-                *four = R::whole(x.quad(i, at * QUADS + quad));
-            }
-            for part in 0..N {
-                let codes = F::quad::<R>(here.codes.add(4 * part * R::ROWS), group, quad);
-                for (whole, four) in whole.iter_mut().zip(fours) {
-                    let whole = &mut whole[part];
-                    if F::TWO_BYTES {
-                        for (whole, codes) in whole.iter_mut().zip(F::two_bytes::<R>(codes)) {
-                            *whole = R::add_wide(*whole, codes, four);
+        if R::SUMS_PAIRS && !F::IS_WIDE {
+            add_pairs::<R, N, F, M, QUADS>(group, here, x, &mut whole);
+        } else {
+            for quad in 0..QUADS {
+                let mut fours = [R::whole(0); M];
+                for (i, four) in fours.iter_mut().enumerate() {
+                    *four = R::whole(x.quad(i, at * QUADS + quad));
+                }
+                for part in 0..N {
+                    let codes = F::quad::<R>(here.codes.add(4 * part * R::ROWS), group, quad);
+                    for (whole, four) in whole.iter_mut().zip(fours) {
+                        let whole = &mut whole[part];
+                        if F::TWO_BYTES {
+                            for (whole, codes) in whole.iter_mut().zip(F::two_bytes::<R>(codes)) {
+                                *whole = R::add_wide(*whole, codes, four);
+                            }
+                        } else if F::IS_WIDE {
+                            whole[quad % 2] = R::add_wide(whole[quad % 2], codes, four);
+                        } else {
+                            whole[quad % 2] = R::add(whole[quad % 2], codes, four);
                         }
-                    } else if F::IS_WIDE {
-                        whole[quad % 2] = R::add_wide(whole[quad % 2], codes, four);
-                    } else {
-                        whole[quad % 2] = R::add(whole[quad % 2], codes, four);
                     }
                 }
             }
@@ -305,6 +319,48 @@ unsafe fn group<R: Registers, const N: usize, F: Form, const M: usize, const QUA
                 sums[part] = R::times_plus(both, R::to_float(whole), sums[part]);
                 if F::MINS {
                     sums[part] = R::times_plus(mins, R::float(x.share(i, at)), sums[part]);
+                }
+            }
+        }
+    }
+}
+
+/// Adds the products of a group in runs of quads whose sums of pairs fit in 16 bits.
+///
+/// # Safety
+///
+/// As of [`group`].
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "must end up inside functions with target features")]
+unsafe fn add_pairs<R: Registers, const N: usize, F: Form, const M: usize, const QUADS: usize>(
+    group: usize,
+    here: Here<R, N>,
+    x: Rows<QUADS>,
+    whole: &mut [[[R::Whole; 2]; N]; M],
+) {
+    let (at, run) = (here.first + group, const { run::<F>(QUADS) });
+    // SAFETY: by the caller.
+    unsafe {
+        for first in (0..QUADS).step_by(run) {
+            let mut pairs = [[R::whole(0); N]; M];
+            for quad in first..first + run {
+                let mut fours = [R::whole(0); M];
+                for (i, four) in fours.iter_mut().enumerate() {
+                    *four = R::whole(x.quad(i, at * QUADS + quad));
+                }
+                for part in 0..N {
+                    let codes = F::quad::<R>(here.codes.add(4 * part * R::ROWS), group, quad);
+                    for (pairs, four) in pairs.iter_mut().zip(fours) {
+                        let added = R::pairs(codes, four);
+                        pairs[part] =
+                            if quad == first { added } else { R::add_pairs(pairs[part], added) };
+                    }
+                }
+            }
+            for (whole, pairs) in whole.iter_mut().zip(pairs) {
+                for (whole, pairs) in whole.iter_mut().zip(pairs) {
+                    let whole = &mut whole[first / run % 2];
+                    *whole = R::widen(*whole, pairs);
                 }
             }
         }

@@ -21,17 +21,31 @@ pub(in crate::cpu::dots) trait Registers {
     const ROWS: usize;
     /// Whether [`Registers::add_wide`] takes 128 from each code.
     const CENTRES: bool;
+    /// Whether products of small codes are better summed in 16 bits for as long as they fit.
+    const SUMS_PAIRS: bool;
 
     /// Four codes of each row.
     unsafe fn codes(at: *const u8) -> Self::Whole;
     /// `(codes >> shift) & mask`, byte by byte, where the mask leaves no bits of other bytes.
     unsafe fn field(codes: Self::Whole, shift: usize, mask: i8) -> Self::Whole;
-    /// `low | high << UP`, byte by byte, where no bit is shifted out of its byte.
-    unsafe fn join<const UP: i32>(low: Self::Whole, high: Self::Whole) -> Self::Whole;
+    /// `low | field(high, shift, mask) << up`, byte by byte, where no bit is shifted out of its byte.
+    unsafe fn join(
+        low: Self::Whole,
+        high: Self::Whole,
+        shift: usize,
+        mask: i8,
+        up: usize,
+    ) -> Self::Whole;
     /// What stands for codes of four bits.
     unsafe fn look_up(table: &[u8; 16], codes: Self::Whole) -> Self::Whole;
     /// The sums plus the products of codes up to 63 with four activations.
     unsafe fn add(sums: Self::Whole, codes: Self::Whole, four: Self::Whole) -> Self::Whole;
+    /// Products of codes with four activations, the sums of pairs in 16 bits if [`Registers::SUMS_PAIRS`].
+    unsafe fn pairs(codes: Self::Whole, four: Self::Whole) -> Self::Whole;
+    /// The sum of two such.
+    unsafe fn add_pairs(a: Self::Whole, b: Self::Whole) -> Self::Whole;
+    /// Adds such to whole sums.
+    unsafe fn widen(sums: Self::Whole, pairs: Self::Whole) -> Self::Whole;
     /// As [`Registers::add`] for codes that fill their bytes.
     unsafe fn add_wide(sums: Self::Whole, codes: Self::Whole, four: Self::Whole) -> Self::Whole;
 
@@ -88,6 +102,7 @@ impl Registers for Vnni {
     type Float = __m512;
     const ROWS: usize = 16;
     const CENTRES: bool = false;
+    const SUMS_PAIRS: bool = false;
 
     registers! {
         "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni",
@@ -99,8 +114,11 @@ impl Registers for Vnni {
             let shifted = _mm512_srl_epi16(codes, _mm_cvtsi64_si128(shift.cast_signed() as i64));
             _mm512_and_si512(shifted, _mm512_set1_epi8(mask))
         }
-        fn join<const UP: i32>(low: __m512i, high: __m512i) -> __m512i {
-            _mm512_or_si512(low, _mm512_sll_epi16(high, _mm_cvtsi32_si128(UP)))
+        fn join(low: __m512i, high: __m512i, shift: usize, mask: i8, up: usize) -> __m512i {
+            let down = _mm_cvtsi64_si128(shift.saturating_sub(up).cast_signed() as i64);
+            let left = _mm_cvtsi64_si128(up.saturating_sub(shift).cast_signed() as i64);
+            let moved = _mm512_sll_epi16(_mm512_srl_epi16(high, down), left);
+            _mm512_or_si512(low, _mm512_and_si512(moved, _mm512_set1_epi8(mask << up)))
         }
         fn look_up(table: &[u8; 16], codes: __m512i) -> __m512i {
             // SAFETY: 16 bytes are read from an array of 16 bytes.
@@ -110,6 +128,11 @@ impl Registers for Vnni {
         fn add(sums: __m512i, codes: __m512i, four: __m512i) -> __m512i {
             _mm512_dpbusd_epi32(sums, codes, four)
         }
+        fn pairs(codes: __m512i, four: __m512i) -> __m512i {
+            _mm512_dpbusd_epi32(_mm512_setzero_si512(), codes, four)
+        }
+        fn add_pairs(a: __m512i, b: __m512i) -> __m512i { _mm512_add_epi32(a, b) }
+        fn widen(sums: __m512i, pairs: __m512i) -> __m512i { _mm512_add_epi32(sums, pairs) }
         fn add_wide(sums: __m512i, codes: __m512i, four: __m512i) -> __m512i {
             _mm512_dpbusd_epi32(sums, codes, four)
         }
@@ -162,6 +185,7 @@ impl Registers for Avx2 {
     type Float = __m256;
     const ROWS: usize = 8;
     const CENTRES: bool = true;
+    const SUMS_PAIRS: bool = true;
 
     registers! {
         "avx2,fma,f16c",
@@ -173,8 +197,11 @@ impl Registers for Avx2 {
             let shifted = _mm256_srl_epi16(codes, _mm_cvtsi64_si128(shift.cast_signed() as i64));
             _mm256_and_si256(shifted, _mm256_set1_epi8(mask))
         }
-        fn join<const UP: i32>(low: __m256i, high: __m256i) -> __m256i {
-            _mm256_or_si256(low, _mm256_slli_epi16::<UP>(high))
+        fn join(low: __m256i, high: __m256i, shift: usize, mask: i8, up: usize) -> __m256i {
+            let down = _mm_cvtsi64_si128(shift.saturating_sub(up).cast_signed() as i64);
+            let left = _mm_cvtsi64_si128(up.saturating_sub(shift).cast_signed() as i64);
+            let moved = _mm256_sll_epi16(_mm256_srl_epi16(high, down), left);
+            _mm256_or_si256(low, _mm256_and_si256(moved, _mm256_set1_epi8(mask << up)))
         }
         fn look_up(table: &[u8; 16], codes: __m256i) -> __m256i {
             // SAFETY: 16 bytes are read from an array of 16 bytes.
@@ -183,6 +210,11 @@ impl Registers for Avx2 {
         }
         fn add(sums: __m256i, codes: __m256i, four: __m256i) -> __m256i {
             let pairs = _mm256_maddubs_epi16(codes, four);
+            _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+        }
+        fn pairs(codes: __m256i, four: __m256i) -> __m256i { _mm256_maddubs_epi16(codes, four) }
+        fn add_pairs(a: __m256i, b: __m256i) -> __m256i { _mm256_add_epi16(a, b) }
+        fn widen(sums: __m256i, pairs: __m256i) -> __m256i {
             _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
         }
         fn add_wide(sums: __m256i, codes: __m256i, four: __m256i) -> __m256i {
