@@ -59,10 +59,10 @@ pub(in crate::cpu::dots) trait Form {
     /// Whether each group loads its words anew: kept for the groups to come, they would crowd others out of the registers.
     const LOADS_ANEW: bool = false;
 
-    /// Codes `4·quad..` of a group, each in a byte.
+    /// Codes `4·quad..` of a group, each in a byte, [`Registers::centred`] if they fill it.
     unsafe fn quad<R: Registers>(codes: *const u8, group: usize, quad: usize) -> R::Whole;
 
-    /// The high and the low bytes that codes stand for.
+    /// The high and the low bytes that codes stand for, [`Registers::centred`].
     #[inline(always)]
     unsafe fn two_bytes<R: Registers>(codes: R::Whole) -> [R::Whole; 2] {
         [codes; 2]
@@ -88,6 +88,17 @@ pub(in crate::cpu::dots) trait Form {
         meta: Meta,
         group: usize,
     ) -> [R::Float; 2];
+}
+
+/// A table of bytes, and the same less 128.
+const fn both(table: [u8; 16]) -> [[u8; 16]; 2] {
+    let mut tables = [table; 2];
+    let mut at = 0;
+    while at < 16 {
+        tables[1][at] ^= 128;
+        at += 1;
+    }
+    tables
 }
 
 /// A register of codes.
@@ -166,9 +177,10 @@ impl Form for Levels {
 
     #[inline(always)]
     unsafe fn quad<R: Registers>(codes: *const u8, group: usize, quad: usize) -> R::Whole {
-        const TABLE: [u8; 16] = one_byte(&iq4_nl::LEVELS, 128);
+        const TABLES: [[u8; 16]; 2] = both(one_byte(&iq4_nl::LEVELS, 128));
+        let table = &TABLES[usize::from(R::CENTRES)];
         // SAFETY: inside the block, by the caller.
-        unsafe { R::look_up(&TABLE, Nibbles::<false>::quad::<R>(codes, group, quad)) }
+        unsafe { R::look_up(table, Nibbles::<false>::quad::<R>(codes, group, quad)) }
     }
 
     #[inline(always)]
@@ -243,7 +255,7 @@ impl<const IS_APART: bool> Form for Bytes<IS_APART> {
     #[inline(always)]
     unsafe fn quad<R: Registers>(codes: *const u8, _group: usize, quad: usize) -> R::Whole {
         // SAFETY: inside the block, by the caller.
-        unsafe { word::<R>(codes, quad) }
+        unsafe { R::centred(word::<R>(codes, quad)) }
     }
 
     #[inline(always)]
@@ -272,10 +284,16 @@ impl<const IS_NF4: bool, const IS_APART: bool> Form for Pairs<IS_NF4, IS_APART> 
 
     #[inline(always)]
     unsafe fn two_bytes<R: Registers>(codes: R::Whole) -> [R::Whole; 2] {
-        const TABLES: [[[u8; 16]; 2]; 2] = [two_bytes(&FP4.table), two_bytes(&NF4.table)];
+        const FP4_TABLES: [[u8; 16]; 2] = two_bytes(&FP4.table);
+        const NF4_TABLES: [[u8; 16]; 2] = two_bytes(&NF4.table);
+        const TABLES: [[[[u8; 16]; 2]; 2]; 2] = [
+            [both(FP4_TABLES[0]), both(FP4_TABLES[1])],
+            [both(NF4_TABLES[0]), both(NF4_TABLES[1])],
+        ];
         let [high, low] = &TABLES[usize::from(IS_NF4)];
+        let centred = usize::from(R::CENTRES);
         // SAFETY: by the caller.
-        unsafe { [R::look_up(high, codes), R::look_up(low, codes)] }
+        unsafe { [R::look_up(&high[centred], codes), R::look_up(&low[centred], codes)] }
     }
 
     /// A number in f32, its bytes apart.

@@ -255,7 +255,7 @@ unsafe fn group<R: Registers, const N: usize, F: Form, const M: usize, const QUA
         fetch(here.codes.wrapping_add(ahead::<F>() + 64 * line));
     }
     let at = here.first + group;
-    if F::LOADS_ANEW {
+    if F::LOADS_ANEW || R::LOADS_ANEW {
         // No instruction: the compiler does not reuse what was loaded before it.
         compiler_fence(Ordering::SeqCst);
     }

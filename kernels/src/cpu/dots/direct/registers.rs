@@ -19,10 +19,12 @@ pub(in crate::cpu::dots) trait Registers {
     type Float: Copy;
     /// Rows of a register.
     const ROWS: usize;
-    /// Whether [`Registers::add_wide`] takes 128 from each code.
+    /// Whether [`Registers::add_wide`] takes codes less 128.
     const CENTRES: bool;
     /// Whether products of small codes are better summed in 16 bits for as long as they fit.
     const SUMS_PAIRS: bool;
+    /// Whether there are so few that words kept for the groups to come would crowd others out.
+    const LOADS_ANEW: bool;
 
     /// Four codes of each row.
     unsafe fn codes(at: *const u8) -> Self::Whole;
@@ -46,7 +48,9 @@ pub(in crate::cpu::dots) trait Registers {
     unsafe fn add_pairs(a: Self::Whole, b: Self::Whole) -> Self::Whole;
     /// Adds such to whole sums.
     unsafe fn widen(sums: Self::Whole, pairs: Self::Whole) -> Self::Whole;
-    /// As [`Registers::add`] for codes that fill their bytes.
+    /// Codes that fill their bytes, less 128 if [`Registers::CENTRES`].
+    unsafe fn centred(codes: Self::Whole) -> Self::Whole;
+    /// As [`Registers::add`] for what [`Registers::centred`] gives.
     unsafe fn add_wide(sums: Self::Whole, codes: Self::Whole, four: Self::Whole) -> Self::Whole;
 
     /// One whole number for all rows.
@@ -103,6 +107,7 @@ impl Registers for Vnni {
     const ROWS: usize = 16;
     const CENTRES: bool = false;
     const SUMS_PAIRS: bool = false;
+    const LOADS_ANEW: bool = false;
 
     registers! {
         "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni",
@@ -133,6 +138,7 @@ impl Registers for Vnni {
         }
         fn add_pairs(a: __m512i, b: __m512i) -> __m512i { _mm512_add_epi32(a, b) }
         fn widen(sums: __m512i, pairs: __m512i) -> __m512i { _mm512_add_epi32(sums, pairs) }
+        fn centred(codes: __m512i) -> __m512i { codes }
         fn add_wide(sums: __m512i, codes: __m512i, four: __m512i) -> __m512i {
             _mm512_dpbusd_epi32(sums, codes, four)
         }
@@ -186,6 +192,7 @@ impl Registers for Avx2 {
     const ROWS: usize = 8;
     const CENTRES: bool = true;
     const SUMS_PAIRS: bool = true;
+    const LOADS_ANEW: bool = true;
 
     registers! {
         "avx2,fma,f16c",
@@ -217,8 +224,10 @@ impl Registers for Avx2 {
         fn widen(sums: __m256i, pairs: __m256i) -> __m256i {
             _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
         }
+        fn centred(codes: __m256i) -> __m256i {
+            _mm256_xor_si256(codes, _mm256_set1_epi8(i8::MIN))
+        }
         fn add_wide(sums: __m256i, codes: __m256i, four: __m256i) -> __m256i {
-            let codes = _mm256_xor_si256(codes, _mm256_set1_epi8(i8::MIN));
             let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(four, codes));
             _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
         }
