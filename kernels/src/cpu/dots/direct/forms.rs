@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "loads of vectors, argued at each block")]
 #![expect(clippy::inline_always, reason = "must end up inside functions with target features")]
 
-use super::registers::Registers;
+use super::registers::{Registers, TwoBytes};
 use crate::formats::four_bit::{FP4, NF4};
 use crate::formats::{iq4_nl, mxfp4};
 use crate::integer::{Unpack, one_byte, two_bytes};
@@ -49,10 +49,10 @@ pub(in crate::cpu::dots) trait Form {
     const IS_APART: bool = false;
     /// Whether the groups' scales and least values are multiples of the block's.
     const HAS_UNITS: bool = false;
-    /// Whether a code stands for two bytes.
-    const TWO_BYTES: bool = false;
+    /// What codes stand for, if it is two bytes.
+    const TWO_BYTES: Option<&'static TwoBytes> = None;
     /// Whether codes fill their bytes; their zero is then 128.
-    const IS_WIDE: bool = Self::TWO_BYTES;
+    const IS_WIDE: bool = Self::TWO_BYTES.is_some();
     /// The largest code, where they do not fill their bytes.
     const LARGEST: usize = 15;
 
@@ -61,12 +61,6 @@ pub(in crate::cpu::dots) trait Form {
 
     /// Codes `4·quad..` of a group, each in a byte, [`Registers::centred`] if they fill it.
     unsafe fn quad<R: Registers>(codes: *const u8, group: usize, quad: usize) -> R::Whole;
-
-    /// The high and the low bytes that codes stand for, [`Registers::centred`].
-    #[inline(always)]
-    unsafe fn two_bytes<R: Registers>(codes: R::Whole) -> [R::Whole; 2] {
-        [codes; 2]
-    }
 
     /// The block's scale and least value (which is subtracted), if those of its groups are multiples of them.
     #[inline(always)]
@@ -274,26 +268,20 @@ impl<const IS_NF4: bool, const IS_APART: bool> Form for Pairs<IS_NF4, IS_APART> 
     const GROUPS: usize = 2;
     const MINS: bool = false;
     const IS_APART: bool = IS_APART;
-    const TWO_BYTES: bool = true;
+    const TWO_BYTES: Option<&'static TwoBytes> = Some(
+        const {
+            if IS_NF4 {
+                &TwoBytes::of(two_bytes(&NF4.table))
+            } else {
+                &TwoBytes::of(two_bytes(&FP4.table))
+            }
+        },
+    );
 
     #[inline(always)]
     unsafe fn quad<R: Registers>(codes: *const u8, group: usize, quad: usize) -> R::Whole {
         // SAFETY: inside the block, by the caller.
         unsafe { R::field(word::<R>(codes, 4 * group + quad / 2), 4 * (quad % 2), 15) }
-    }
-
-    #[inline(always)]
-    unsafe fn two_bytes<R: Registers>(codes: R::Whole) -> [R::Whole; 2] {
-        const FP4_TABLES: [[u8; 16]; 2] = two_bytes(&FP4.table);
-        const NF4_TABLES: [[u8; 16]; 2] = two_bytes(&NF4.table);
-        const TABLES: [[[[u8; 16]; 2]; 2]; 2] = [
-            [both(FP4_TABLES[0]), both(FP4_TABLES[1])],
-            [both(NF4_TABLES[0]), both(NF4_TABLES[1])],
-        ];
-        let [high, low] = &TABLES[usize::from(IS_NF4)];
-        let centred = usize::from(R::CENTRES);
-        // SAFETY: by the caller.
-        unsafe { [R::look_up(&high[centred], codes), R::look_up(&low[centred], codes)] }
     }
 
     /// A number in f32, its bytes apart.

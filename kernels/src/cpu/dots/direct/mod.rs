@@ -269,7 +269,7 @@ unsafe fn group<R: Registers, const N: usize, F: Form, const M: usize, const QUA
                 let start = R::whole(x.zero.wrapping_mul(x.sum(i, at)).wrapping_neg());
                 for whole in whole {
                     whole[0] = start;
-                    if F::TWO_BYTES {
+                    if F::TWO_BYTES.is_some() {
                         whole[1] = start;
                     }
                 }
@@ -281,16 +281,18 @@ unsafe fn group<R: Registers, const N: usize, F: Form, const M: usize, const QUA
             for quad in 0..QUADS {
                 let mut fours = [R::whole(0); M];
                 for (i, four) in fours.iter_mut().enumerate() {
-                    *four = R::whole(x.quad(i, at * QUADS + quad));
+                    let four_codes = x.quad(i, at * QUADS + quad);
+                    *four = match F::TWO_BYTES {
+                        Some(_) => R::four_for_two_bytes(four_codes),
+                        None => R::whole(four_codes),
+                    };
                 }
                 for part in 0..N {
                     let codes = F::quad::<R>(here.codes.add(4 * part * R::ROWS), group, quad);
                     for (whole, four) in whole.iter_mut().zip(fours) {
                         let whole = &mut whole[part];
-                        if F::TWO_BYTES {
-                            for (whole, codes) in whole.iter_mut().zip(F::two_bytes::<R>(codes)) {
-                                *whole = R::add_wide(*whole, codes, four);
-                            }
+                        if let Some(levels) = F::TWO_BYTES {
+                            *whole = R::add_two_bytes(*whole, levels, codes, four);
                         } else if F::IS_WIDE {
                             whole[quad % 2] = R::add_wide(whole[quad % 2], codes, four);
                         } else {
@@ -311,8 +313,8 @@ unsafe fn group<R: Registers, const N: usize, F: Form, const M: usize, const QUA
             for (i, (sums, whole)) in sums.iter_mut().zip(whole).enumerate() {
                 let [a, b] = whole[part];
                 let both = R::times(scales, R::float(x.scale(i, at)));
-                let whole = if F::TWO_BYTES {
-                    R::add_shifted::<8>(b, a)
+                let whole = if F::TWO_BYTES.is_some() {
+                    R::sum_two_bytes([a, b])
                 } else {
                     R::add_shifted::<0>(b, a)
                 };

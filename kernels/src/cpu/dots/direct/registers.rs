@@ -7,6 +7,30 @@
 
 use std::arch::x86_64::*;
 
+/// Levels of two bytes for codes of four bits.
+pub(in crate::cpu::dots) struct TwoBytes {
+    /// High and low bytes of `256 · high + low`, 128 added to both.
+    pub(super) centred: [[u8; 16]; 2],
+    /// The same numbers with a low byte from 0 on, and the high byte as a signed one.
+    pub(super) split: [[u8; 16]; 2],
+}
+
+impl TwoBytes {
+    /// From high and low bytes with 128 added to both.
+    pub(super) const fn of(centred: [[u8; 16]; 2]) -> Self {
+        let mut split = centred;
+        let mut at = 0;
+        while at < 16 {
+            let [high, low] = [centred[0][at], centred[1][at]];
+            // `low - 128` below zero is a number from 128 on, and the high byte one less.
+            split[1][at] = low ^ 128;
+            split[0][at] = (high ^ 128).wrapping_sub(if low < 128 { 1 } else { 0 });
+            at += 1;
+        }
+        Self { centred, split }
+    }
+}
+
 /// Registers of one instruction set.
 ///
 /// # Safety
@@ -52,6 +76,18 @@ pub(in crate::cpu::dots) trait Registers {
     unsafe fn centred(codes: Self::Whole) -> Self::Whole;
     /// As [`Registers::add`] for what [`Registers::centred`] gives.
     unsafe fn add_wide(sums: Self::Whole, codes: Self::Whole, four: Self::Whole) -> Self::Whole;
+
+    /// Four activations for [`Registers::add_two_bytes`].
+    unsafe fn four_for_two_bytes(four: i32) -> Self::Whole;
+    /// Adds the products of the levels of two bytes that codes stand for, in a form of its own.
+    unsafe fn add_two_bytes(
+        sums: [Self::Whole; 2],
+        levels: &TwoBytes,
+        codes: Self::Whole,
+        four: Self::Whole,
+    ) -> [Self::Whole; 2];
+    /// The whole sums of what [`Registers::add_two_bytes`] added.
+    unsafe fn sum_two_bytes(sums: [Self::Whole; 2]) -> Self::Whole;
 
     /// One whole number for all rows.
     unsafe fn whole(x: i32) -> Self::Whole;
@@ -142,6 +178,24 @@ impl Registers for Vnni {
         fn add_wide(sums: __m512i, codes: __m512i, four: __m512i) -> __m512i {
             _mm512_dpbusd_epi32(sums, codes, four)
         }
+        fn four_for_two_bytes(four: i32) -> __m512i { _mm512_set1_epi32(four) }
+        fn add_two_bytes(
+            sums: [__m512i; 2],
+            levels: &TwoBytes,
+            codes: __m512i,
+            four: __m512i
+        ) -> [__m512i; 2] {
+            let [high, low] = &levels.centred;
+            // SAFETY: as the trait says.
+            let bytes = unsafe { [Self::look_up(high, codes), Self::look_up(low, codes)] };
+            [
+                _mm512_dpbusd_epi32(sums[0], bytes[0], four),
+                _mm512_dpbusd_epi32(sums[1], bytes[1], four),
+            ]
+        }
+        fn sum_two_bytes(sums: [__m512i; 2]) -> __m512i {
+            _mm512_add_epi32(sums[1], _mm512_slli_epi32::<8>(sums[0]))
+        }
         fn whole(x: i32) -> __m512i { _mm512_set1_epi32(x) }
         fn bytes(at: *const u8) -> __m512i {
             // SAFETY: as the trait says.
@@ -231,6 +285,26 @@ impl Registers for Avx2 {
             let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(four, codes));
             _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
         }
+        fn four_for_two_bytes(four: i32) -> __m256i {
+            _mm256_broadcastq_epi64(_mm_cvtepi8_epi16(_mm_cvtsi32_si128(four)))
+        }
+        fn add_two_bytes(
+            sums: [__m256i; 2],
+            levels: &TwoBytes,
+            codes: __m256i,
+            four: __m256i
+        ) -> [__m256i; 2] {
+            let [high, low] = &levels.split;
+            // SAFETY: as the trait says.
+            let [high, low] = unsafe { [Self::look_up(high, codes), Self::look_up(low, codes)] };
+            // Of every four rows two, and the two others; each row's sum in two places.
+            let rows = [_mm256_unpacklo_epi8(low, high), _mm256_unpackhi_epi8(low, high)];
+            [
+                _mm256_add_epi32(sums[0], _mm256_madd_epi16(rows[0], four)),
+                _mm256_add_epi32(sums[1], _mm256_madd_epi16(rows[1], four)),
+            ]
+        }
+        fn sum_two_bytes(sums: [__m256i; 2]) -> __m256i { _mm256_hadd_epi32(sums[0], sums[1]) }
         fn whole(x: i32) -> __m256i { _mm256_set1_epi32(x) }
         fn bytes(at: *const u8) -> __m256i {
             // SAFETY: as the trait says.
