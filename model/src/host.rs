@@ -11,7 +11,7 @@ use burn::tensor::Tensor;
 use ft_adapters::{Adapter, Projection};
 use ft_kernels::KeyValues;
 use ft_kernels::host::{
-    Floats, LowRank, Multiplier, Product, add, add_low_rank, add_to_rows, attend, embed,
+    Floats, LowRank, Multiplier, Precision, Product, add, add_low_rank, add_to_rows, attend, embed,
     gated_activation, is_host, rms_norm, rope, scale_rows, softcap,
 };
 
@@ -169,7 +169,7 @@ pub(crate) fn read_rows(
         if let Some(clock) = &mut workspace.clock {
             clock.last = Instant::now();
         }
-        let pass = Pass { decoder, vectors: &vectors, rows };
+        let pass = Pass { decoder, vectors: &vectors, rows, ends_early: ends_early(decoder) };
         pass.read(sequences, workspace);
         vectors.norm.apply(&workspace.x, hidden);
         lap(&mut workspace.clock, Part::Between);
@@ -229,8 +229,24 @@ fn vectors(decoder: &Decoder) -> Option<Arc<Vectors>> {
 struct Pass<'a> {
     decoder: &'a Decoder,
     vectors: &'a Vectors,
-    /// The tokens whose hidden states are wanted. In the last block the others only give their keys and values.
+    /// The tokens whose hidden states are wanted.
     rows: &'a [u32],
+    /// Whether the others only give their keys and values in the last block.
+    ends_early: bool,
+}
+
+/// Whether the last block may go on with some tokens alone: numbers do not depend on how many there are. Exact sums of few rows and
+/// of many differ.
+fn ends_early(decoder: &Decoder) -> bool {
+    let lays = |projection: &Projection| projection.weight.lay();
+    decoder.precision == Precision::EightBit
+        && decoder.blocks.last().is_some_and(|block| {
+            let gate_up = match &block.mlp.gate_up {
+                GateUp::Split { gate_proj, up_proj } => lays(gate_proj) && lays(up_proj),
+                GateUp::Fused { gate_up_proj } => lays(gate_up_proj),
+            };
+            lays(&block.self_attn.o_proj) && gate_up && lays(&block.mlp.down_proj)
+        })
 }
 
 /// Keeps these rows of `x [T, width]`.
@@ -240,7 +256,9 @@ fn keep(rows: &[u32], width: usize, x: &mut Vec<f32>, spare: &mut Vec<f32>) {
         let at = *row as usize * width;
         spare.extend_from_slice(&x[at..at + width]);
     }
-    std::mem::swap(x, spare);
+    // Not swapped: each buffer keeps its room for the next pass.
+    x.clear();
+    x.extend_from_slice(spare);
 }
 
 /// A buffer of so many numbers, of which the old ones are of no meaning.
@@ -273,7 +291,7 @@ impl Pass<'_> {
         for layer in 0..decoder.blocks.len() {
             self.block(layer, sequences, workspace);
         }
-        if decoder.blocks.is_empty() {
+        if !self.ends_early {
             keep(self.rows, blueprint.width, &mut workspace.x, &mut workspace.spare);
         }
         for (cache, new) in sequences {
@@ -337,7 +355,7 @@ impl Pass<'_> {
         add(&w.y, &mut w.x);
     }
 
-    /// From `normed` to `y`; in the last block `x`, too, is then that of the wanted tokens alone.
+    /// From `normed` to `y`; where a pass ends early, `x` is that of the wanted tokens alone after the last block's.
     fn attention(&self, layer: usize, sequences: &mut [(&mut Cache, &[u32])], w: &mut Workspace) {
         let (attention, vectors) =
             (&self.decoder.blocks[layer].self_attn, &self.vectors.layers[layer]);
@@ -398,7 +416,7 @@ impl Pass<'_> {
                 caches.map(|(cache, new)| (&mut cache.layers[layer], new.len())).collect();
             attend(&w.q, &w.k, &w.v, &mut all, options, mixed);
         }
-        if layer + 1 == self.decoder.blocks.len() {
+        if self.ends_early && layer + 1 == self.decoder.blocks.len() {
             keep(self.rows, q_width, &mut w.mixed, &mut w.spare);
             keep(self.rows, self.decoder.blueprint.width, &mut w.x, &mut w.spare);
         }

@@ -148,6 +148,28 @@ fn some_tokens_are_read_as_they_are_beside_all_others() {
 }
 
 #[test]
+fn exact_numbers_of_a_token_do_not_depend_on_which_others_are_wanted() {
+    let prompts = [ids(1, 9), ids(2, 20)];
+    for (family, adapter) in [("llama", None), ("llama", Some("lora")), ("gemma3", None)] {
+        let decoder = decoder(family, adapter, Keep::AsTheyAre, Precision::Exact);
+        let read = |count: usize, rows: &[u32]| {
+            let mut caches = prompts.each_ref().map(|ids| decoder.cache(ids.len()));
+            let mut sequences: Vec<(&mut Cache, &[u32])> = caches
+                .iter_mut()
+                .zip(&prompts)
+                .map(|(cache, ids)| (cache, ids.as_slice()))
+                .take(count)
+                .collect();
+            let hidden = decoder.read_rows(&mut sequences, rows).into_data();
+            hidden.try_into_vec::<f32>().unwrap()
+        };
+        let alone = read(1, &[8]);
+        let rows: Vec<u32> = (8..29).collect();
+        assert!(read(2, &rows)[..alone.len()] == alone, "{family} {adapter:?}");
+    }
+}
+
+#[test]
 fn logits_of_a_packed_head_are_close_in_eight_bits_and_capped() {
     let device = device(DeviceName::Cpu).unwrap();
     for family in ["llama", "gemma2"] {

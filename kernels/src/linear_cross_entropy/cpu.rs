@@ -140,7 +140,7 @@ pub(super) fn terms(h: &[f32], head: &Head, targets: &Targets, want: Want) -> (V
                 continue;
             }
             let gradients = &mut gradients[..rows * width];
-            let few = if in_codes { tail::thresholds(logits, ids) } else { None };
+            let few = if in_codes { tail::thresholds(logits, ids, weights) } else { None };
             if let Some(thresholds) = few {
                 sums.resize(tail::slabs(chunk, width) * gradients.len(), 0.0);
                 tail::product(logits, &thresholds, &head.weight, &mut sums, gradients);

@@ -14,6 +14,9 @@ use crate::packed::Packed;
 /// rows that is 0.16 % on the average, and 0.6 % at most, by their norms; 4 % of the numbers are kept, 10 % where the loss is 2.9.
 const LEFT_OUT: f32 = 1.0 / 256.0;
 
+/// Share of a row's weight that its gradient may have where it is no more than rounding.
+const ROUNDING: f32 = 1.0 / 1_048_576.0;
+
 /// Thresholds that are tried, as powers of two of the target's gradient.
 const POWERS: [i32; 7] = [-10, -12, -14, -16, -18, -20, -22];
 
@@ -44,8 +47,8 @@ fn total(lanes: &[f32; LANES], rest: impl Iterator<Item = f32>) -> f32 {
 }
 
 multiversion! {
-    /// The magnitude from which numbers of a gradient count, to a factor of two: those below are no more than `limit` together.
-    /// And how many count.
+    /// The magnitude from which numbers of a gradient count: those below are no more than `limit` together. To a factor of two,
+    /// from `2⁻²²` to `2⁻⁹` of the scale; else 0, and all count. And how many do.
     fn threshold(gradient: &[f32], scale: f32, limit: f32) -> (f32, u32) {
         let thresholds = POWERS.map(|power| scale * 2.0_f32.powi(power));
         let mut sums = [[0.0_f32; LANES]; POWERS.len()];
@@ -161,13 +164,18 @@ multiversion! {
 }
 
 /// The threshold of each row of `gradients [rows, V]`, if few enough of their numbers count.
-pub(super) fn thresholds(gradients: &[f32], ids: &[u32]) -> Option<Vec<f32>> {
+pub(super) fn thresholds(gradients: &[f32], ids: &[u32], weights: &[f32]) -> Option<Vec<f32>> {
     let (isa, vocabulary) = (Isa::detect(), gradients.len() / ids.len().max(1));
-    let rows = gradients.par_chunks(vocabulary.max(1)).zip(ids).with_max_len(1);
+    let rows = gradients.par_chunks(vocabulary.max(1)).zip(ids).zip(weights).with_max_len(1);
+    let whole = u32::try_from(vocabulary).unwrap_or(u32::MAX);
     let found: Vec<(f32, u32)> = rows
-        .map(|(row, id)| match row[*id as usize].abs() {
-            // What is left of the others is no more than the rounding of the target's own.
-            0.0 => (f32::INFINITY, 0),
+        .map(|((row, id), weight)| match row[*id as usize].abs() {
+            // A target that is sure, to rounding, or without a weight: there is nothing to be learnt. One of a capped logit may have
+            // no gradient where others have some.
+            0.0 => {
+                let all: f32 = row.iter().map(|g| g.abs()).sum();
+                if all <= ROUNDING * weight.abs() { (f32::INFINITY, 0) } else { (0.0, whole) }
+            }
             scale => threshold(isa, row, scale, LEFT_OUT * scale),
         })
         .collect();
@@ -302,27 +310,33 @@ mod tests {
     #[test]
     fn rows_without_a_tail_are_not_for_this_product() {
         let vocabulary = 4096;
-        assert!(thresholds(&gradient(vocabulary, 3, 8.0, 1), &[3]).is_some());
-        assert!(thresholds(&gradient(vocabulary, 3, 0.1, 1), &[3]).is_none());
+        assert!(thresholds(&gradient(vocabulary, 3, 8.0, 1), &[3], &[1.0]).is_some());
+        assert!(thresholds(&gradient(vocabulary, 3, 0.1, 1), &[3], &[1.0]).is_none());
         // Few rows without one are.
         let mut mixed = gradient(vocabulary, 3, 0.1, 1);
         for row in 0..4 * ONE_OF {
             mixed.extend(gradient(vocabulary, row, 20.0, row));
         }
         let ids: Vec<u32> = [3].into_iter().chain(0..4 * u32::try_from(ONE_OF).unwrap()).collect();
-        let flat = thresholds(&mixed, &ids).unwrap()[0];
+        let flat = thresholds(&mixed, &ids, &vec![1.0; ids.len()]).unwrap()[0];
         assert!(mixed[..vocabulary].iter().all(|g| g.abs() >= flat), "all of the first row count");
         // A target of no weight has no gradient, and what is not a number is not left out.
-        assert_eq!(thresholds(&[0.0; 100], &[7]).unwrap(), [f32::INFINITY]);
+        assert_eq!(thresholds(&[0.0; 100], &[7], &[0.0]).unwrap(), [f32::INFINITY]);
         let mut row = gradient(vocabulary, 3, 8.0, 1);
         row[9] = f32::NAN;
-        let thresholds = thresholds(&row, &[3]);
+        let threshold = thresholds(&row, &[3], &[1.0]).unwrap();
         let head = Packed::quantize(Format::F32, vocabulary, 1, &vec![1.0; vocabulary]).unwrap();
         let (mut sums, mut out) = (vec![0.0; slabs(1, 1)], [0.0]);
-        if let Some(thresholds) = thresholds {
-            product(&row, &thresholds, &head, &mut sums, &mut out);
-            assert!(out[0].is_nan());
+        product(&row, &threshold, &head, &mut sums, &mut out);
+        assert!(out[0].is_nan());
+        // Nor is a row whose target has no gradient for another reason than that it is sure.
+        let mut row = gradient(vocabulary, 3, 8.0, 1);
+        row[3] = 0.0;
+        assert!(thresholds(&row, &[3], &[1.0]).is_none());
+        for g in &mut row {
+            *g *= 1e-8;
         }
+        assert_eq!(thresholds(&row, &[3], &[1.0]).unwrap(), [f32::INFINITY]);
     }
 
     #[test]
@@ -334,7 +348,7 @@ mod tests {
         let gradients: Vec<f32> =
             (0..rows).flat_map(|row| gradient(vocabulary, row, 8.0, row)).collect();
         let ids: Vec<u32> = (0..9).collect();
-        let thresholds = thresholds(&gradients, &ids).unwrap();
+        let thresholds = thresholds(&gradients, &ids, &[1.0; 9]).unwrap();
         let on = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let mut sums = vec![f32::NAN; slabs(rows, width) * rows * width];

@@ -261,7 +261,7 @@ unsafe fn group<R: Registers, const N: usize, F: Form, const M: usize, const QUA
     }
     // SAFETY: by the caller.
     unsafe {
-        // Two sums each: of the two bytes of a value, or so that one product does not wait for the one before.
+        // Two sums each: of levels of two bytes in the registers' own form, else so that one product does not wait for the one before.
         let mut whole = [[[R::whole(0); 2]; N]; M];
         let is_centred = F::IS_WIDE && R::CENTRES;
         if !F::MINS && !is_centred {
